@@ -1,0 +1,1 @@
+"""Measurements against a hand-written script and against peers, in the same run; ``make bench``."""

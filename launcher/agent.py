@@ -1,0 +1,264 @@
+"""One node: torch's elastic agent starts the workers from the fork server and watches them, and this watches the agent.
+
+The agent runs in a thread: there it installs no signal handlers. Its own would end the workers 30 s after any signal,
+whereas a request to stop goes to the workers as what it is, and they leave when their checkpoint is written.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+import torch
+from torch.distributed import FileStore
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest
+from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
+
+from launcher.failure import WorkerEnd
+from launcher.forkserver import nameless_main
+from launcher.in_forkserver import STOP_SIGNALS
+
+POLL_S = 0.05
+# A worker whose peer is gone cannot go on; what it still has to do is to say so.
+PEER_GRACE_S = 5.0
+NOISY = ("torch.distributed.elastic", "torch.multiprocessing.spawn", "torch.distributed.launcher")
+
+
+@dataclass
+class NodeResult:
+    """How the workers of this node ended.
+
+    Args:
+        ends: by rank, without the outcome files: those are the run folder's.
+        stop_requested: a signal asked for a stop.
+        abandoned: a second SIGINT ended the workers at once.
+    """
+
+    ends: list[WorkerEnd]
+    stop_requested: bool = False
+    abandoned: bool = False
+
+
+def count_devices() -> int:
+    """The CUDA devices that this process may use."""
+    return torch.cuda.device_count()
+
+
+class _OneNode(RendezvousHandler):
+    """The meeting of one node with itself: at once, through a file in a private folder.
+
+    The c10d rendezvous waits a random 0 to 0.3 s before it joins and opens a TCP store to all interfaces, even where a file is its store.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.closed = False
+
+    def get_backend(self) -> str:
+        return "file"
+
+    def next_rendezvous(self) -> RendezvousInfo:
+        store = FileStore(str(self.folder / "agent"), 1)
+        # Address and port mean nothing here: workers meet in the file named by OSTINATO_STORE.
+        return RendezvousInfo(store, 0, 1, RendezvousStoreInfo("127.0.0.1", 0))
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    def set_closed(self) -> None:
+        self.closed = True
+
+    def num_nodes_waiting(self) -> int:
+        return 0
+
+    def get_run_id(self) -> str:
+        return self.folder.name
+
+    def shutdown(self) -> bool:
+        return True
+
+
+class _Variables(DefaultLogsSpecs):
+    """Adds our variables to each worker's: the one place where the elastic agent shows them before a start."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        super().__init__(log_dir=str(folder))
+        self.env = dict(env)
+
+    def reify(self, envs: dict[int, dict[str, str]]) -> LogsDest:
+        for variables in envs.values():
+            variables.update(self.env)
+        return super().reify(envs)
+
+
+class _Agent(LocalElasticAgent):
+    """The elastic agent, which also tells who its workers are."""
+
+    def __init__(self, spec: WorkerSpec, logs: DefaultLogsSpecs) -> None:
+        super().__init__(spec, logs, start_method="forkserver")
+        self.processes: dict[int, BaseProcess] = {}
+        self.workers: dict[int, psutil.Process] = {}
+
+    def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
+        pids: dict[int, Any] = super()._start_workers(worker_group)
+        # Only this thread may ask processes how they are (two that read one exit code get one each wrong), and only now: later
+        # the ended ones are forgotten. The psutil handles are for signals from the main thread: they never reach a recycled pid.
+        mine = {process.pid: process for process in multiprocessing.active_children()}
+        self.processes = {rank: mine[pid] for rank, pid in pids.items() if pid in mine}
+        workers = {}
+        for rank, pid in pids.items():
+            with suppress(psutil.NoSuchProcess):
+                workers[rank] = psutil.Process(pid)
+        self.workers = workers
+        return pids
+
+
+@dataclass
+class _Supervisor:
+    """The main thread's part: signals from outside, and peers of a worker that is gone."""
+
+    agent: _Agent
+    signals: list[int] = field(default_factory=list)
+    asked: set[int] = field(default_factory=set)
+    killed: set[int] = field(default_factory=set)
+    alone_since: float | None = None
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.signals.append(number)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the user has insisted: a second SIGINT."""
+        return self.signals.count(signal.SIGINT) > 1
+
+    def tend(self, now: float) -> None:
+        """Do what is due: pass a request on once to each worker, kill what cannot go on."""
+        workers = self.agent.workers
+        if self.abandoned:
+            self._kill(workers)
+        elif self.signals:
+            for rank in workers.keys() - self.asked:
+                with suppress(psutil.Error):
+                    workers[rank].send_signal(signal.SIGTERM)
+            self.asked |= workers.keys()
+        # Workers that are done wait for each other before they end, so one alone that has ended has failed.
+        if self.alone_since is None and not all(worker.is_running() for worker in workers.values()):
+            self.alone_since = now
+        if self.alone_since is not None and now - self.alone_since > PEER_GRACE_S:
+            self._kill(workers)
+
+    def _kill(self, workers: Mapping[int, psutil.Process]) -> None:
+        """End workers and whatever they started, at once."""
+        for rank, worker in workers.items():
+            with suppress(psutil.Error):
+                family = [*worker.children(recursive=True), worker]
+                self.killed.add(rank)
+                for process in family:
+                    with suppress(psutil.Error):
+                        process.kill()
+
+
+@contextmanager
+def _listening(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Requests to stop go to the handler. What is ignored (``nohup``) stays ignored."""
+    numbers = [n for n in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _spec(entry: Callable[[str], int], argument: str, workers: int, folder: Path) -> WorkerSpec:
+    return WorkerSpec(
+        role="trainer",
+        local_world_size=workers,
+        entrypoint=entry,
+        args=(argument,),
+        rdzv_handler=_OneNode(folder),
+        max_restarts=0,
+        monitor_interval=POLL_S,
+        local_addr="127.0.0.1",
+    )
+
+
+def run_node(entry: Callable[[str], int], argument: str, *, workers: int, env: Mapping[str, str]) -> NodeResult:
+    """Run one function on each of this node's workers until all have ended. Call it from the main thread.
+
+    Args:
+        entry: what a worker runs: an importable function of one string.
+        argument: that string.
+        workers: how many.
+        env: variables for each worker, beside torchrun's own.
+    """
+    for name in NOISY:
+        _silence(name)
+    folder = Path(tempfile.mkdtemp(prefix="ostinato-"))  # mode 0700: whoever can write there could join the job
+    try:
+        logs = _Variables(folder, {**env, "OSTINATO_STORE": str(folder / "store")})
+        agent = _Agent(_spec(entry, argument, workers, folder), logs)
+        supervisor = _Supervisor(agent)
+        results: list[RunResult | Exception] = []
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                results.append(agent.run())
+            except Exception as fault:
+                results.append(fault)
+            finally:
+                done.set()
+
+        with _listening(supervisor.on_signal), nameless_main():
+            threading.Thread(target=work, name="elastic-agent", daemon=True).start()
+            while not done.wait(POLL_S):
+                supervisor.tend(time.monotonic())
+        if isinstance(results[0], Exception):
+            raise results[0]
+        ends = _ends(agent, results[0], supervisor.killed)
+        return NodeResult(ends, bool(supervisor.signals), supervisor.abandoned)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _silence(name: str) -> None:
+    """The cause of a failure is told by us; the agent's own 60 lines stay unsaid. Its modules set levels, so a level is not enough."""
+    logger = logging.getLogger(name)
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+
+
+def _ends(agent: _Agent, result: RunResult, killed: set[int]) -> list[WorkerEnd]:
+    """How each worker ended, by what the system and the agent know."""
+    ends = []
+    for rank, process in sorted(agent.processes.items()):
+        failure = result.failures.get(rank)
+        message = failure.message if failure is not None else ""
+        if isinstance(message, dict):
+            message = message.get("message", "")
+        ends.append(
+            WorkerEnd(
+                rank=rank,
+                exit_code=process.exitcode or 0,
+                value=result.return_values.get(rank),
+                by_launcher=rank in killed,
+                message="" if "see: https://" in message else message,
+            )
+        )
+    return ends

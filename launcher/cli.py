@@ -1,0 +1,107 @@
+"""The command line. Commands import what they need when they run, so that help and mistakes are answered at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from typing import Annotated
+
+import typer
+
+from trainer.errors import DONE, OstinatoError
+
+PLACE = re.compile(r"^(command line|[^:\s][^:]*:\d+): ")
+COMPLETION = "_OSTINATO_COMPLETE"
+INTERRUPTED = 130  # the shell's word for SIGINT, before there is a run that could be stopped
+
+# Plain help: rich's markup costs more than the whole answer. Completion without its two options: `_OSTINATO_COMPLETE=source_bash ostinato`.
+app = typer.Typer(
+    name="ostinato",
+    help="Train PyTorch models: one config, the same bits on any number of workers, through kills and resumes.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+
+ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="The YAML file that says everything about the run.")]
+OverridesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. train.epochs=3 optimizer.lr=0.05.", show_default=False),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"ostinato {version('ostinato')}")
+        except PackageNotFoundError:
+            print("ostinato (not installed)")
+        raise typer.Exit(DONE)
+
+
+@app.callback()
+def _ostinato(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+@app.command()
+def train(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    nproc_per_node: Annotated[
+        str, typer.Option("--nproc-per-node", metavar="N|auto", help="Workers on this machine; auto: one for each GPU, without GPUs one.")
+    ] = "auto",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run folder aside and start over.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be started; create nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print it as JSON.")] = False,
+) -> None:
+    """Run a config on this machine. The same command goes on with a run that was stopped."""
+    from launcher import local
+
+    code = local.train(config, overrides or [], nproc_per_node=nproc_per_node, fresh=fresh, dry_run=dry_run, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def schema() -> None:
+    """Print the config's JSON schema, with which an editor completes and checks the YAML."""
+    from trainer.config.load import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def complaint(problem: str) -> str:
+    """A problem as it is printed: with our name in front, unless it says where it is."""
+    return problem if PLACE.match(problem) else f"ostinato: {problem}"
+
+
+def main() -> int:
+    """The ``ostinato`` command; returns its exit code."""
+    if COMPLETION in os.environ:
+        from typer.completion import completion_init
+
+        completion_init()
+    try:
+        app(prog_name="ostinato")
+    except OstinatoError as fault:
+        for line in str(fault).splitlines():
+            print(complaint(line), file=sys.stderr)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        print("ostinato: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else DONE
+    return DONE
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,62 @@
+"""The last lines of a run: what it reached, where it is, how to go on (free of torch)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from launcher.failure import MAX_LINES, Verdict, WorkerEnd
+from trainer.errors import DONE, STOPPED
+from trainer.rundir import RunDir, read_json, read_jsonl
+
+
+def with_outcomes(run: RunDir, attempt: int, ends: Sequence[WorkerEnd]) -> list[WorkerEnd]:
+    """The ends, with what each worker wrote about its own."""
+    return [replace(end, outcome=_outcome(run, attempt, end.rank)) for end in ends]
+
+
+def _outcome(run: RunDir, attempt: int, rank: int) -> dict[str, Any] | None:
+    try:
+        value = read_json(run.outcome(attempt, rank))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and "exit_code" in value else None
+
+
+def closing_lines(run: RunDir, attempt: int, verdict: Verdict) -> list[str]:
+    """What to print at the end, at most ten lines."""
+    if verdict.exit_code == DONE:
+        return [done_line(run)]
+    if verdict.exit_code == STOPPED:
+        return list(verdict.lines) or [stopped_line(run)]
+    log = None if verdict.rank is None else run.rank_log(attempt, verdict.rank)
+    if log is None or not log.exists():  # it ended before it had one
+        return list(verdict.lines)
+    return [*verdict.lines[: MAX_LINES - 1], f"log: {log}"]
+
+
+def done_line(run: RunDir) -> str:
+    """The result in one line: the test's if there was one, else the newest validation's."""
+    last = {row["split"]: row for row in read_jsonl(run.metrics) if "split" in row}
+    row = last.get("test") or last.get("valid")
+    parts = [f"run folder {run.path}"]
+    if row is not None:
+        parts.insert(0, _metrics(row))
+    if run.tensorboard.is_dir():
+        parts.append(f"tensorboard --logdir {run.tensorboard}")
+    return " · ".join(parts)
+
+
+def _metrics(row: dict[str, Any]) -> str:
+    split = row["split"]
+    if "accuracy" in row:
+        return f"{split} accuracy {100 * row['accuracy']:.2f} %"
+    return f"{split} loss {row['loss']:.6g}" if "loss" in row else f"{split} done"
+
+
+def stopped_line(run: RunDir) -> str:
+    """Where a stopped run stands."""
+    steps = [row["step"] for row in read_jsonl(run.events) if row.get("event") in ("stopped", "checkpointed") and "step" in row]
+    where = f"at step {steps[-1]} " if steps else ""
+    return f"stopped {where}with a checkpoint; the same command goes on"

@@ -1,0 +1,48 @@
+"""A process that has torch loaded and forks workers: it loads while the launcher does, so that workers start at once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from types import ModuleType
+
+from launcher.in_forkserver import LAUNCHER_PID, SERVER
+
+# Unpickling a worker's task imports these; loaded once here instead of in each worker.
+ELASTIC = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+
+
+@contextmanager
+def nameless_main() -> Iterator[None]:
+    """Within it, new processes do not import the launcher's main module again.
+
+    ``multiprocessing`` tells each child to run the parent's main script, here the ``ostinato`` command with its command
+    line parser: 0.1 s a worker for nothing, as no task of ours lives there. A main module without a file and a spec is left alone.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def start(modules: Sequence[str]) -> None:
+    """Start the fork server with these modules loaded, and return at once. Call it from the main thread.
+
+    The kernel ends the server when the *thread* that started it ends, hence the main thread.
+    """
+    if multiprocessing.parent_process() is not None:
+        raise RuntimeError("the fork server belongs to a launcher, and this is a worker")
+    os.environ[LAUNCHER_PID] = os.environ[SERVER] = str(os.getpid())
+    try:
+        forkserver.set_forkserver_preload(["launcher.in_forkserver", *modules, *ELASTIC])
+        with nameless_main():
+            forkserver.ensure_running()
+    finally:
+        # Only the server itself may take the name for its own.
+        del os.environ[SERVER]

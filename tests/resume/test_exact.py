@@ -1,0 +1,89 @@
+"""The same bits on any number of workers that divides V, and through resumes inside an epoch on changing numbers of workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.exact import Result, fresh, go_on, make_config
+from tests.support.ranks import run_ranks
+
+END = 10**9
+
+
+def run(config: Any, folder: str, world_size: int, stop_at: int = END) -> Result:
+    """Run on so many workers; all must agree on the weights."""
+    results = run_ranks(go_on, world_size, config, folder, stop_at)
+    assert len({r.weights for r in results}) == 1
+    return results[0]
+
+
+def same(one: Result, two: Result) -> bool:
+    return (one.weights, one.optimizer, one.ema, one.rows) == (two.weights, two.optimizer, two.ema, two.rows)
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "adam": {"optimizer": {"target": "adamw", "lr": 0.003}, "schedule": {"target": "one_cycle"}},
+    "bf16": {"train": {"epochs": 3, "amp": "bf16", "ema": {"decay": 0.9}, "clip": {"value": 0.05}}},
+    "fp16 and a torch scheduler": {
+        "train": {"epochs": 3, "amp": "fp16"},
+        "schedule": {"target": "torch.optim.lr_scheduler:StepLR", "step_size": 1, "gamma": 0.5},
+    },
+    "a rest and a plateau": {
+        "data": {
+            "train": {"target": "tests.support.noisy:NoisyImages"},
+            "valid": {"target": "tests.support.noisy:NoisyImages", "size": 53},
+            "batch_size": 48,
+            "drop_last": False,
+        },
+        "optimizer": {"target": "sgd", "lr": 0.1, "momentum": 0.9},
+        "schedule": {"target": "plateau", "patience": 0, "factor": 0.3},
+    },
+}
+
+
+def recipe(name: str, virtual_ranks: int, **more: Any) -> Any:
+    sections = {key: dict(value) for key, value in RECIPES[name].items()}
+    sections.setdefault("train", {"epochs": 3, "clip": {"norm": 1.0}, "ema": {"decay": 0.9}})["virtual_ranks"] = virtual_ranks
+    for section, values in more.items():
+        sections[section] = {**sections.get(section, {}), **values}
+    return make_config(virtual_ranks, **sections)
+
+
+@pytest.mark.parametrize(("virtual_ranks", "worlds"), [(12, (2, 3, 4, 6)), (8, (2, 4, 8))])
+def test_any_number_of_workers_that_divides_the_virtual_ranks_gives_the_same_bits(
+    tmp_path: Path, virtual_ranks: int, worlds: tuple[int, ...]
+) -> None:
+    config = recipe("sgd", virtual_ranks)
+    alone = run(config, fresh(tmp_path, "w1"), 1)
+    assert alone.finished
+    for world in worlds:
+        assert same(run(config, fresh(tmp_path, f"w{world}"), world), alone), f"{world} workers"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "sgd"])
+def test_each_recipe_gives_the_same_bits_on_one_and_three_workers(tmp_path: Path, name: str) -> None:
+    config = recipe(name, 6)
+    assert same(run(config, fresh(tmp_path, "w1"), 1), run(config, fresh(tmp_path, "w3"), 3))
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_three_resumes_in_one_epoch_on_changing_numbers_of_workers_give_the_same_bits(tmp_path: Path, name: str) -> None:
+    config = recipe(name, 12, train={**RECIPES[name].get("train", {"clip": {"norm": 1.0}, "ema": {"decay": 0.9}}), "epochs": 2})
+    whole = run(config, fresh(tmp_path, "whole"), 3)
+    broken = fresh(tmp_path, "broken")
+    for world, stop_at in ((3, 1), (6, 2), (4, 3)):  # an epoch has four or five updates
+        part = run(config, broken, world, stop_at)
+        assert part.step == stop_at
+        assert not part.finished
+    assert same(run(config, broken, 3), whole)
+
+
+def test_loader_workers_do_not_change_a_bit(tmp_path: Path) -> None:
+    config = recipe("sgd", 3)
+    here = run(config, fresh(tmp_path, "here"), 3)
+    data = {**config.data.model_dump(), "loader_workers": 2}
+    assert same(run(config.model_copy(update={"data": type(config.data).model_validate(data)}), fresh(tmp_path, "there"), 3), here)

@@ -1,0 +1,59 @@
+"""A model and a data set in which everything that could part two runs takes part: BatchNorm, dropout, random augmentation."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class NoisyImages:
+    """Images with noise from python's, numpy's and torch's global generators; map-style."""
+
+    def __init__(self, size: int = 200) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.images = torch.randn(size, 1, 8, 8, generator=generator)
+        self.targets = torch.randint(4, (size,), generator=generator)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        image = self.images[index] * (1 + random.random()) + float(np.random.rand()) + 0.1 * torch.randn(1, 8, 8)
+        return image, int(self.targets[index])
+
+
+class LooseImages(NoisyImages):
+    """The same with a generator of each process's own, as in many training scripts: a control that must not be exact."""
+
+    def __init__(self, size: int = 200) -> None:
+        super().__init__(size)
+        self.own: random.Random | None = None
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if self.own is None:
+            self.own = random.Random(7)
+        return self.images[index] * self.own.random(), int(self.targets[index])
+
+
+class NoisyNet(nn.Sequential):
+    """A small CNN with BatchNorm and dropout, large enough for several DDP buckets after the first step."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(1, 16, 3, padding=1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+            nn.Dropout2d(0.1),
+            nn.Conv2d(16, 32, 3, padding=1, bias=False),
+            nn.BatchNorm2d(32),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(128, 64),
+            nn.ReLU(),
+            nn.Dropout(0.3),
+            nn.Linear(64, 4),
+        )

@@ -1,0 +1,81 @@
+"""Loader workers: they go on when a job is asked to stop, and end with the worker they read for."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from tests.support.loading import close_while_stuck, read_into, read_some
+from tests.support.ranks import run_ranks
+
+
+@pytest.fixture
+def reading() -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+    """A process that reads with two loader workers, and those two."""
+    process = subprocess.Popen([sys.executable, "-m", "tests.support.loading"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+    assert len(workers) == 2
+    yield process, workers
+    process.kill()
+    process.communicate()
+
+
+def gone(processes: list[psutil.Process], within_s: float = 5.0) -> bool:
+    """Whether they all end in time; one that only waits to be reaped has ended."""
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        if not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_they_do_not_outlive_a_worker_that_is_killed(reading: tuple[subprocess.Popen[str], list[psutil.Process]]) -> None:
+    process, workers = reading
+    process.kill()
+    assert gone(workers, within_s=2.0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_to_them_and_their_server_stops_no_reading(
+    reading: tuple[subprocess.Popen[str], list[psutil.Process]], number: signal.Signals
+) -> None:
+    process, workers = reading
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for target in (*workers, workers[0].parent()):
+        assert target is not None
+        os.kill(target.pid, number)
+    for _ in range(40):  # well past what was read ahead, and into further epochs
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert [int(pid) for pid in process.stdout.readline().split()] == [worker.pid for worker in workers]
+
+
+def test_a_rank_has_its_own_and_takes_them_with_it() -> None:
+    (pids, inputs), (others, same_inputs) = run_ranks(read_some, 2)
+    assert inputs == same_inputs
+    assert not set(pids) & set(others)
+    assert gone([psutil.Process(pid) for pid in (*pids, *others) if psutil.pid_exists(pid)])
+
+
+def test_a_daemonic_process_may_have_them() -> None:
+    context = multiprocessing.get_context("forkserver")
+    box = context.Queue()
+    process = context.Process(target=read_into, args=(box,), daemon=True)
+    process.start()
+    assert len(box.get(timeout=60)) == 2
+    process.join()
+
+
+def test_closing_ends_one_that_hangs_in_a_read() -> None:
+    assert close_while_stuck() < 8

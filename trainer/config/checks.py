@@ -1,0 +1,87 @@
+"""What no single option can see: options that contradict each other. Pure, and free of torch; nothing is changed here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from trainer.config.schema import Config, Target
+from trainer.config.strict_yaml import KeyPath
+
+Problem = tuple[KeyPath, str]
+
+_NEEDS_METRIC = ("plateau", "reducelronplateau")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def problems(config: Config) -> list[Problem]:
+    """Every contradiction, as (path, message)."""
+    found = [*_batch(config), *_hardware(config), *_validation(config)]
+    for path, target in targets(config):
+        found += _target_name(path, target)
+    return found
+
+
+def batch_problem(batch_size: int, virtual_ranks: int) -> str | None:
+    """Why a batch cannot be split over so many virtual ranks, with the nearest sizes that can; None when it can."""
+    left_over = batch_size % virtual_ranks
+    if not left_over:
+        return None
+    below, above = batch_size - left_over, batch_size - left_over + virtual_ranks
+    instead = f"{below} or {above}" if below else str(above)
+    return f"batch_size {batch_size} does not divide over {virtual_ranks} virtual ranks; use {instead}"
+
+
+def targets(config: Config) -> Iterator[tuple[KeyPath, Target]]:
+    """Every target of a config with its path."""
+    yield ("model",), config.model
+    yield ("loss",), config.loss
+    yield ("optimizer",), config.optimizer
+    yield ("schedule",), config.schedule
+    for split in ("train", "valid", "test"):
+        dataset = getattr(config.data, split)
+        if dataset is not None:
+            yield ("data", split), dataset
+    for name in ("train_transforms", "eval_transforms"):
+        for position, transform in enumerate(getattr(config.data, name)):
+            yield ("data", name, position), transform
+
+
+def _batch(config: Config) -> Iterator[Problem]:
+    ranks = config.train.virtual_ranks
+    if ranks != "auto" and (problem := batch_problem(config.data.batch_size, ranks)):
+        yield ("data", "batch_size"), problem
+
+
+def _hardware(config: Config) -> Iterator[Problem]:
+    if config.train.amp == "fp16" and config.hardware.device == "cpu":
+        yield ("train", "amp"), "fp16 needs CUDA, and hardware.device is cpu; use bf16 or none"
+    if config.hardware.cudnn_benchmark and config.hardware.deterministic:
+        yield (
+            ("hardware", "cudnn_benchmark"),
+            "it gives other bits in each run, and hardware.deterministic is true; set one of them to false",
+        )
+
+
+def _validation(config: Config) -> Iterator[Problem]:
+    """What needs a validation set, where there is none."""
+    if config.data.valid is not None:
+        return
+    if config.train.early_stop is not None:
+        yield ("train", "early_stop"), "it watches a validation metric, and data.valid is not set"
+    if config.train.monitor != "auto":
+        yield ("train", "monitor"), f"'{config.train.monitor}' is a validation metric, and data.valid is not set"
+    if config.train.monitor_mode != "auto":
+        yield ("train", "monitor_mode"), "it belongs to a validation metric, and data.valid is not set"
+    if config.schedule.target.rpartition(":")[2].lower() in _NEEDS_METRIC:
+        yield ("schedule", "target"), f"{config.schedule.target} follows a validation metric, and data.valid is not set"
+
+
+def _target_name(path: KeyPath, target: Target) -> Iterator[Problem]:
+    """A name that can be no target, whatever is installed."""
+    module, colon, name = target.target.partition(":")
+    if not colon and "." in module and _MODULE.fullmatch(module):
+        package, _, last = module.rpartition(".")
+        yield (*path, "target"), f"'{module}' has no ':' before its last part; write {package}:{last}"
+    elif not _MODULE.fullmatch(module) or (colon and not _MODULE.fullmatch(name)):
+        yield (*path, "target"), f"{ascii(target.target)} is no name of a target; write a short name or package.module:Name"

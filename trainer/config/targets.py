@@ -1,0 +1,2 @@
+"""Stage two (being written)."""
+def check_targets(loaded): pass

@@ -1,0 +1,84 @@
+"""What a run ran on: recorded at each start, compared with the start before, because other software or hardware means other bits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+
+from trainer import __version__
+from trainer.config.schema import Config
+from trainer.distributed import World
+from trainer.registry import target_files
+from trainer.rundir import RunDir, read_json, write_json
+
+# What can change bits. (The number of workers is not among them.)
+ARITHMETIC = ("torch", "device", "cpu_capability", "threads", "cuda", "cudnn")
+MAX_DIFF_BYTES = 256 * 1024
+
+
+def record(config: Config, world: World) -> dict[str, Any]:
+    """Versions, code, machine and arithmetic of this start. Environment variables are taken from a short list only: no secrets."""
+    cuda = world.device.type == "cuda"
+    return {
+        "ostinato": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "device": torch.cuda.get_device_name(world.device) if cuda else platform.machine(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "workers": world.size,
+        "virtual_ranks": config.train.virtual_ranks,
+        "host": socket.gethostname(),
+        "cores": len(os.sched_getaffinity(0)),
+        "argv": sys.argv,
+        "variables": {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID") if name in os.environ},
+        "code": code(config),
+    }
+
+
+def code(config: Config) -> dict[str, Any]:
+    """The working folder's commit and uncommitted change, and the SHA-256 of each file that a target comes from."""
+    commit = _git("rev-parse", "HEAD")
+    found: dict[str, Any] = {"commit": commit.strip() if commit else None}
+    if commit:
+        change = _git("diff", "HEAD") or ""
+        found["diff_sha256"] = hashlib.sha256(change.encode()).hexdigest() if change else None
+        found["diff"] = change if len(change) <= MAX_DIFF_BYTES else f"{len(change)} bytes, not kept"
+    found["files"] = {name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in target_files(config).items()}
+    return found
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What changed between two starts that can change bits: ``torch 2.13.0 → 2.14.0``."""
+    return [f"{name} {before.get(name)} → {now.get(name)}" for name in ARITHMETIC if before.get(name) != now.get(name)]
+
+
+def append(run: RunDir, entry: dict[str, Any]) -> list[str]:
+    """Add this start to ``environment.json``; return what changed since the start before."""
+    try:
+        entries = list(read_json(run.environment))
+    except (OSError, ValueError):
+        entries = []
+    changed = changes(entries[-1], entry) if entries else []
+    write_json(run.environment, [*entries, entry])
+    return changed

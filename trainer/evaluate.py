@@ -1,0 +1,51 @@
+"""Exact evaluation: every sample once, in batches that do not depend on the number of workers, sums in float64 in batch order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainer.config.schema import Config
+from trainer.data.loader import eval_batches
+from trainer.distributed import World
+from trainer.metrics.meters import COUNT, is_classification, means
+from trainer.step import AMP_DTYPES, to_device
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, loss: Any, dataset: Any, config: Config, world: World) -> dict[str, float]:
+    """The mean loss over a data set, and the accuracy of a classifier; the same bits on any number of workers.
+
+    Args:
+        model: the bare module; left in training mode.
+        loss: the mean over a batch's samples.
+        dataset: map-style.
+        config: the run's config.
+        world: this worker's place; every rank calls this.
+    """
+    size = config.data.eval_batch_size
+    batches = -(-len(dataset) // size)
+    share = -(-batches // world.size)
+    rows = torch.zeros(share, 3, dtype=torch.float64, device=world.device)
+    classification = torch.zeros(1, dtype=torch.int64)
+    amp = AMP_DTYPES.get(config.train.amp)
+    model.eval()
+    workers = config.data.loader_workers
+    reader = eval_batches(dataset, size, rank=world.rank, world_size=world.size, seed=config.seed, loader_workers=workers)
+    for number, inputs, targets in reader:
+        inputs, targets = to_device((inputs, targets), world.device)
+        with torch.autocast(world.device.type, amp or torch.bfloat16, enabled=amp is not None):
+            output = model(inputs)
+            value = loss(output, targets)
+        row = rows[number // world.size]
+        row[0] = value.double() * len(targets)
+        if is_classification(output, targets):
+            classification[0] = 1
+            row[1] = (output.argmax(1) == targets).sum()
+        row[COUNT] = len(targets)
+    model.train()
+    # rank r has the batches r, r + W, …: transposing puts them in order; a rank without a last batch has a row of zeros
+    gathered = world.gather(rows.cpu()).view(world.size, share, 3).transpose(0, 1).reshape(-1, 3)
+    return means(gathered, bool(world.gather(classification).any()))

@@ -1,0 +1,201 @@
+"""Start reading here: what a run does, from its first step to its last."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trainer import fingerprint
+from trainer.build import Job
+from trainer.checkpoint.saver import Saver
+from trainer.errors import NonFiniteError, TrainingError
+from trainer.evaluate import evaluate
+from trainer.heartbeat import Heart
+from trainer.metrics.progress import epoch_line, figures
+from trainer.metrics.writer import MetricsWriter
+from trainer.stop import Agreement, StopRequest
+
+log = logging.getLogger("trainer")
+
+
+@dataclass
+class Around:
+    """What surrounds the loop: who writes, who saves, who listens. Rank 0 has a writer."""
+
+    heart: Heart
+    writer: MetricsWriter | None
+    saver: Saver
+    request: StopRequest
+    agreement: Agreement
+
+
+def train(job: Job, around: Around) -> bool:
+    """Train from where the state is to the end. True: finished; False: stopped on request, with a checkpoint."""
+    state, patience = job.state, job.config.train.early_stop.patience if job.config.train.early_stop else math.inf
+    while (state.step < job.total_steps or state.epoch_step > 0) and state.bad_epochs < patience:
+        began, samples = time.monotonic(), state.samples
+        if not train_epoch(job, around):
+            return False
+        end_epoch(job, around, (state.samples - samples) / (time.monotonic() - began))
+    test(job, around)
+    return True
+
+
+def train_epoch(job: Job, around: Around) -> bool:
+    """The open epoch's remaining steps. False: stopped on request."""
+    state, config, heart, agreement = job.state, job.config, around.heart, around.agreement
+    log_every, fingerprint_every, save_every = config.log.every_steps, config.log.fingerprint_every, config.checkpoint.every_steps
+    heart.epoch, heart.phase = state.epoch, "load"
+    if state.step >= job.total_steps or state.epoch_step >= job.plan.steps_per_epoch:
+        return True
+    for micro_batches in job.loader.epoch(state.epoch, state.epoch_step):
+        heart.phase = "step"
+        agreement.ask(around.request.by is not None, around.saver.due(time.monotonic()))
+        state.schedule.apply(state.step)
+        samples = job.plan.samples(state.epoch_step)
+        log_now = (state.step + 1) % log_every == 0
+        norm = job.update(micro_batches, state.step, samples, want_norm=log_now)
+        state.step += 1
+        state.epoch_step += 1
+        state.samples += samples
+        heart.step = state.step
+        if log_now:
+            log_step(job, around, norm)
+        if fingerprint_every and state.step % fingerprint_every == 0:
+            compare_ranks(job, around)
+        stop, save = agreement.answer()
+        if stop or ((save or (save_every and state.step % save_every == 0)) and not at_end(job)):
+            around.saver.save(job, around.writer)
+        if stop:
+            return False
+        if at_end(job):
+            break
+        heart.phase = "load"
+    return True
+
+
+def at_end(job: Job) -> bool:
+    """Whether the open epoch has no step left: `end_epoch` saves anyway."""
+    return job.state.epoch_step == job.plan.steps_per_epoch or job.state.step == job.total_steps
+
+
+def end_epoch(job: Job, around: Around, samples_per_s: float) -> None:
+    """Close the epoch: its means, the validation, the best so far, a checkpoint."""
+    state, config = job.state, job.config
+    heart, writer = around.heart, around.writer
+    heart.phase = "evaluate"
+    trained = state.meters.close_epoch(job.world)
+    check_finite(trained, state.step)
+    valid: dict[str, float] = {}
+    state.epoch += 1
+    last = state.step == job.total_steps
+    if job.valid is not None and (state.epoch % config.train.evaluate_every == 0 or last):
+        with swapped_in(job):
+            valid = evaluate(state.model, job.loss, job.valid, config, job.world)
+    watched, is_best = watch(job, valid)
+    state.schedule.end_epoch(watched)
+    state.epoch_step = 0
+    if writer is not None:
+        now = time.time()
+        writer.row(now, "epoch", state.step, state.epoch, {**trained, **learning_rates(job)})
+        if valid:
+            writer.row(now, "valid", state.step, state.epoch, valid)
+        log.info(epoch_line(state.epoch, config.train.epochs, state.step, trained, valid, samples_per_s))
+    around.saver.save(job, writer, best=watched if is_best else None)
+
+
+def watch(job: Job, valid: dict[str, float]) -> tuple[float | None, bool]:
+    """The watched metric's value, and whether it is the best so far."""
+    state, config = job.state, job.config.train
+    if not valid:
+        return None, False
+    name = config.monitor if config.monitor != "auto" else ("accuracy" if "accuracy" in valid else "loss")
+    if name not in valid:
+        raise TrainingError(f"train.monitor: the validation has no {name!r}; it has {', '.join(sorted(valid))}")
+    less = config.monitor_mode == "min" or (config.monitor_mode == "auto" and name in ("loss", "mae", "rmse", "error"))
+    value, margin = valid[name], config.early_stop.min_delta if config.early_stop else 0.0
+    better = state.best is None or (value < state.best - margin if less else value > state.best + margin)
+    if better:
+        state.best, state.best_step, state.bad_epochs = value, state.step, 0
+    else:
+        state.bad_epochs += 1
+    return value, better
+
+
+def test(job: Job, around: Around) -> None:
+    """Evaluate the test set once, with the best checkpoint's weights where there is one, and close the run."""
+    state, writer, heart = job.state, around.writer, around.heart
+    heart.phase = "evaluate"
+    weights = fingerprint.sha256(state.model.state_dict())
+    name = around.saver.load_best(job)
+    found: dict[str, float] = {}
+    if job.test is not None:
+        with swapped_in(job):
+            found = evaluate(state.model, job.loss, job.test, job.config, job.world)
+    if writer is not None:
+        if found:
+            writer.row(time.time(), "test", state.step, state.epoch, found)
+            log.info(f"test {figures(found)} (checkpoint {name})")
+        around.saver.run.event("finished", attempt=writer.attempt, step=state.step, weights=weights)
+
+
+def log_step(job: Job, around: Around, norm: torch.Tensor | None) -> None:
+    """One row of the metrics; the only place in an epoch that waits for the device."""
+    state = job.state
+    values = state.meters.close_window(job.world)
+    check_finite(values, state.step)
+    if around.writer is not None:
+        if norm is not None:
+            values["grad_norm"] = float(norm)
+        around.writer.row(time.time(), "train", state.step, state.epoch, {**values, **learning_rates(job)})
+
+
+def learning_rates(job: Job) -> dict[str, float]:
+    """The learning rates in use, by group where there are several."""
+    groups = job.state.optimizer.param_groups
+    if len(groups) == 1:
+        return {"lr": float(groups[0]["lr"])}
+    return {f"lr/{group.get('name', number)}": float(group["lr"]) for number, group in enumerate(groups)}
+
+
+def check_finite(values: dict[str, float], step: int) -> None:
+    """Refuse to go on with numbers that are none.
+
+    Raises:
+        NonFiniteError: the mean loss is NaN or infinite.
+    """
+    if not math.isfinite(values.get("loss", 0.0)):
+        raise NonFiniteError(
+            f"step {step}: the training loss is {values['loss']}; lower optimizer.lr, "
+            "clip the gradients (train.clip.norm=1.0) or use train.amp=none"
+        )
+
+
+def compare_ranks(job: Job, around: Around) -> None:
+    """Fingerprint the weights, and see that all ranks have the same.
+
+    Raises:
+        TrainingError: a rank has drifted apart.
+    """
+    state = job.state
+    own = fingerprint.quick(state.model.parameters())
+    prints = job.world.gather(torch.tensor([int(own, 16) - (1 << 63)])).tolist()
+    odd = [rank for rank, value in enumerate(prints) if value != prints[0]]
+    if odd:
+        raise TrainingError(
+            f"step {state.step}: the weights of rank {', '.join(map(str, odd))} differ from rank 0's; "
+            "something in the model or the loss changes weights by rank or by local data"
+        )
+    if around.writer is not None:
+        around.writer.row(time.time(), "weights", state.step, state.epoch, {"fingerprint": own})
+
+
+def swapped_in(job: Job) -> Any:
+    """Within this context the model has the averaged weights, if the run keeps an average."""
+    return job.state.ema.swapped_in(job.state.model) if job.state.ema is not None else contextlib.nullcontext()

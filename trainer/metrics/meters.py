@@ -1,0 +1,94 @@
+"""Training sums kept on the device, one row for each virtual rank, so that logged numbers are the same bits on any number of workers."""
+
+from __future__ import annotations
+
+import torch
+
+from trainer.distributed import World
+
+LOSS, HITS, COUNT = range(3)
+
+
+def is_classification(output: object, targets: object) -> bool:
+    """Whether accuracy means something: scores of shape (n, classes) against class numbers of shape (n,)."""
+    return (
+        isinstance(output, torch.Tensor)
+        and isinstance(targets, torch.Tensor)
+        and output.ndim == 2
+        and targets.ndim == 1
+        and targets.dtype == torch.int64
+    )
+
+
+class Meters:
+    """Sums of loss, hits and samples since the last logged row (the window) and since the epoch began.
+
+    Args:
+        leaves: how many virtual ranks this worker plays.
+        device: where the sums are kept.
+    """
+
+    def __init__(self, leaves: int, device: torch.device) -> None:
+        self.window = torch.zeros(leaves, 3, dtype=torch.float64, device=device)
+        self.epoch = torch.zeros(leaves, 3, dtype=torch.float64, device=device)
+        self.counts = [0] * leaves  # of the window, kept in python: they are known without asking the device
+        # 0-dimensional views made once: indexing a tensor costs as much as the addition
+        self.losses = [row[LOSS] for row in self.window]
+        self.hits = [row[HITS] for row in self.window]
+        self.classification: bool | None = None
+
+    def add(self, place: int, count: int, loss: torch.Tensor, output: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add one micro-batch: its mean loss (0-dimensional) times its samples, and its hits. Nothing waits for the device."""
+        self.counts[place] += count
+        self.losses[place].add_(loss, alpha=count)
+        if self.classification is None:
+            self.classification = is_classification(output, targets)
+        if self.classification:
+            self.hits[place].add_((output.argmax(1) == targets).sum())
+
+    def close_window(self, world: World) -> dict[str, float]:
+        """The window's means over all workers; the window starts anew. Every rank calls it at the same step."""
+        self._settle()
+        sums = world.gather(self.window.cpu().clone())
+        self.epoch += self.window
+        self.window.zero_()
+        return self._means(sums)
+
+    def close_epoch(self, world: World) -> dict[str, float]:
+        """The epoch's means over all workers; everything starts anew."""
+        self._settle()
+        self.epoch += self.window
+        sums = world.gather(self.epoch.cpu().clone())
+        self.epoch.zero_()
+        self.window.zero_()
+        return self._means(sums)
+
+    def state(self, world: World) -> torch.Tensor:
+        """The open sums of all virtual ranks, float64 (V, 2, 3): what a checkpoint keeps."""
+        self._settle()
+        return world.gather(torch.stack([self.window, self.epoch], dim=1).cpu())
+
+    def load(self, state: torch.Tensor, leaves: range) -> None:
+        """Take this worker's rows back."""
+        mine = state[leaves.start : leaves.stop].to(self.window.device)
+        self.window.copy_(mine[:, 0])
+        self.epoch.copy_(mine[:, 1])
+
+    def _settle(self) -> None:
+        self.window[:, COUNT] += torch.tensor(self.counts, dtype=torch.float64, device=self.window.device)
+        self.counts = [0] * len(self.counts)
+
+    def _means(self, sums: torch.Tensor) -> dict[str, float]:
+        return means(sums, bool(self.classification))
+
+
+def means(sums: torch.Tensor, classification: bool) -> dict[str, float]:
+    """Means from rows of (loss, hits, count), added one after another in the given order: float64 on the CPU, (n, 3)."""
+    totals = [0.0, 0.0, 0.0]
+    for row in sums.tolist():
+        totals = [total + value for total, value in zip(totals, row, strict=True)]
+    count = totals[COUNT]
+    found = {"loss": totals[LOSS] / count} if count else {}
+    if classification and count:
+        found["accuracy"] = totals[HITS] / count
+    return found

@@ -1,0 +1,225 @@
+"""The sum of gradients in one fixed binary tree over the virtual ranks, whoever plays them.
+
+The tree is made of *aligned dyadic blocks*: leaves 2i and 2i+1 join, then aligned fours, and so on, by absolute leaf number, as a binary
+counter carries; what is left over at the end (V no power of two) is added from left to right. For V = 6::
+
+    ((g0+g1) + (g2+g3)) + (g4+g5)
+
+A worker sums its own leaves as far as the tree allows and sends the pieces; `all_to_all` brings every worker all pieces of one chunk of
+the elements, which it adds in tree order; `all_gather` brings the sums back. Each element is summed in the same tree wherever it lies,
+so bucket and chunk boundaries cannot change a bit. Related: EasyScale (Li et al., SC'23), VirtualFlow (Or et al., MLSys'22).
+"""
+
+# No `from __future__ import annotations` here: DDP looks at the hook's annotations, and they must be types, not text.
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Block:
+    """The aligned run of leaves ``start … start + size - 1``; size is a power of two that divides start."""
+
+    start: int
+    size: int
+
+    def joins(self, right: "Block") -> bool:
+        """Whether this block and the next one are the two halves of an aligned block."""
+        return self.size == right.size and self.start % (2 * self.size) == 0 and self.start + self.size == right.start
+
+
+def blocks(start: int, stop: int) -> list[Block]:
+    """The fewest aligned blocks that cover the leaves ``start … stop - 1``, from left to right."""
+    found: list[Block] = []
+    while start < stop:
+        size = start & -start if start else 1 << (stop - start).bit_length()
+        while start + size > stop:
+            size //= 2
+        found.append(Block(start, size))
+        start += size
+    return found
+
+
+def additions(pieces: list[Block]) -> list[tuple[int, int]]:
+    """The tree as a list of ``slot[i] += slot[j]`` over pieces given from left to right; the sum ends in slot 0."""
+    todo: list[tuple[int, int]] = []
+    stack: list[tuple[Block, int]] = []
+    for slot, piece in enumerate(pieces):
+        stack.append((piece, slot))
+        while len(stack) > 1 and stack[-2][0].joins(stack[-1][0]):
+            _, right = stack.pop()
+            left_block, left = stack.pop()
+            todo.append((left, right))
+            stack.append((Block(left_block.start, 2 * left_block.size), left))
+    todo += [(stack[0][1], slot) for _, slot in stack[1:]]  # the left-over blocks
+    return todo
+
+
+def leaves_of(rank: int, world_size: int, virtual_ranks: int) -> range:
+    """The virtual ranks that one worker plays, in order.
+
+    Raises:
+        ValueError: the world size does not divide the number of virtual ranks.
+    """
+    if virtual_ranks % world_size:
+        raise ValueError(f"{world_size} workers cannot play {virtual_ranks} virtual ranks evenly")
+    share = virtual_ranks // world_size
+    return range(rank * share, (rank + 1) * share)
+
+
+class SubtreeStack:
+    """One worker's finished subtrees, from left to right: lists of gradients, in the parameters' order.
+
+    It holds at most log2 of the worker's leaves, and nothing when there is one leaf.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.gradients: list[list[torch.Tensor | None]] = []
+
+    def push(self, leaf: int, gradients: list[torch.Tensor | None]) -> None:
+        """Add the gradients of the next leaf; merge as a binary counter carries. The stack owns the tensors from here on."""
+        self.blocks.append(Block(leaf, 1))
+        self.gradients.append(gradients)
+        while len(self.blocks) > 1 and self.blocks[-2].joins(self.blocks[-1]):
+            right = self.blocks.pop()
+            self.blocks[-1] = Block(self.blocks[-1].start, 2 * right.size)
+            add_into(self.gradients[-2], self.gradients.pop())
+
+    def total(self) -> list[torch.Tensor | None]:
+        """The sum of all that was pushed; the stack is empty afterwards."""
+        total = self.gradients[0]
+        for piece in self.gradients[1:]:
+            add_into(total, piece)
+        self.clear()
+        return total
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.blocks, self.gradients = [], []
+
+
+def add_into(left: list[torch.Tensor | None], right: list[torch.Tensor | None]) -> None:
+    """``left[i] += right[i]``; a parameter without a gradient on one side takes the other's."""
+    pairs = [(a, b) for a, b in zip(left, right, strict=True) if a is not None and b is not None]
+    if pairs:
+        torch._foreach_add_([a for a, _ in pairs], [b for _, b in pairs])
+    for i, (a, b) in enumerate(zip(left, right, strict=True)):
+        if a is None:
+            left[i] = b
+
+
+class TreeReduction:
+    """A DDP communication hook that sums gradients in the tree and scales by 1/V.
+
+    Args:
+        rank: this worker's rank.
+        world_size: the number of workers, W >= 2.
+        virtual_ranks: V, a multiple of W.
+        parameters: the model's trainable parameters, in the order in which gradients are pushed on `stack`.
+        native: use the library's own all-reduce where it is exact (two workers with one piece each).
+    """
+
+    def __init__(self, rank: int, world_size: int, virtual_ranks: int, parameters: Sequence[torch.Tensor], native: bool = True) -> None:
+        self.rank, self.world_size = rank, world_size
+        self.scale = 1.0 / virtual_ranks
+        mine = leaves_of(rank, world_size, virtual_ranks)
+        self.last_leaf = mine[-1]
+        self.pieces = [blocks(leaves.start, leaves.stop) for leaves in (leaves_of(r, world_size, virtual_ranks) for r in range(world_size))]
+        self.sizes = [len(pieces) for pieces in self.pieces]
+        self.additions = additions([piece for pieces in self.pieces for piece in pieces])
+        self.native = native and world_size == 2 and self.sizes == [1, 1]  # a + b = b + a
+        self.stack = SubtreeStack()
+        self.index = {id(parameter): i for i, parameter in enumerate(parameters)}
+        # On the CPU a thread of our own runs the collectives of one bucket after another, in the same order on every rank, while
+        # autograd goes on in the main thread. On CUDA the same work is queued on a side stream.
+        self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tree-reduction")
+        self.side_stream: Any = None
+
+    def hook(self, state: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+        """What DDP calls for each bucket of finished gradients."""
+        pieces = self._own_pieces(bucket)
+        if self.native:
+            work = dist.all_reduce(pieces[0], async_op=True)
+            future: torch.futures.Future[torch.Tensor] = work.get_future().then(self._scale_native)
+            return future
+        if pieces[0].is_cuda:
+            return self._on_side_stream(bucket.buffer(), pieces)
+        future = torch.futures.Future()
+        self.thread.submit(self._run, future, bucket.buffer(), pieces)
+        return future
+
+    def _scale_native(self, done: torch.futures.Future[list[torch.Tensor]]) -> torch.Tensor:
+        return done.value()[0].mul_(self.scale)
+
+    def _own_pieces(self, bucket: dist.GradBucket) -> list[torch.Tensor]:
+        """This worker's maximal blocks for one bucket, flat: the stack's, with the last leaf's gradients merged in."""
+        last = bucket.buffer()
+        held = [_flat(bucket, gradients, self.index) for gradients in self.stack.gradients]
+        sizes = [*self.stack.blocks, Block(self.last_leaf, 1)]
+        held.append(last)
+        while len(sizes) > 1 and sizes[-2].joins(sizes[-1]):
+            right = sizes.pop()
+            sizes[-1] = Block(sizes[-1].start, 2 * right.size)
+            piece = held.pop()
+            held[-1] = piece.add_(held[-1])  # into the bucket's own memory: a + b = b + a
+        return held
+
+    def _run(self, future: torch.futures.Future[torch.Tensor], buffer: torch.Tensor, pieces: list[torch.Tensor]) -> None:
+        try:
+            future.set_result(self._reduce(buffer, pieces))
+        except BaseException as fault:  # it must reach the thread that waits for this future
+            future.set_exception(fault)  # type: ignore[arg-type]
+
+    def _on_side_stream(self, buffer: torch.Tensor, pieces: list[torch.Tensor]) -> torch.futures.Future[torch.Tensor]:
+        if self.side_stream is None:
+            self.side_stream = torch.cuda.Stream(buffer.device)
+        future: torch.futures.Future[torch.Tensor] = torch.futures.Future(devices=[buffer.device])
+        self.side_stream.wait_stream(torch.cuda.current_stream(buffer.device))
+        with torch.cuda.stream(self.side_stream):
+            for piece in pieces:
+                piece.record_stream(self.side_stream)
+            future.set_result(self._reduce(buffer, pieces))
+        return future
+
+    def _reduce(self, buffer: torch.Tensor, pieces: list[torch.Tensor]) -> torch.Tensor:
+        """Sum the pieces of all workers into `buffer` (flat), in tree order, and scale."""
+        workers, numel = self.world_size, buffer.numel()
+        chunk = -(-numel // workers)
+        padded = chunk * workers
+        if len(pieces) == 1 and padded == numel:
+            outgoing = pieces[0]
+        else:
+            rows = buffer.new_zeros(len(pieces), padded)
+            for row, piece in zip(rows, pieces, strict=True):
+                row[:numel] = piece
+            outgoing = rows.view(len(pieces), workers, chunk).transpose(0, 1).reshape(-1)
+        incoming = buffer.new_empty(sum(self.sizes) * chunk)
+        dist.all_to_all_single(incoming, outgoing, [size * chunk for size in self.sizes], [len(pieces) * chunk] * workers)
+        slots = incoming.view(-1, chunk)
+        for left, right in self.additions:
+            slots[left].add_(slots[right])
+        total = slots[0].mul_(self.scale)
+        if padded == numel:
+            dist.all_gather_into_tensor(buffer, total)
+        else:
+            whole = buffer.new_empty(padded)
+            dist.all_gather_into_tensor(whole, total)
+            buffer.copy_(whole[:numel])
+        return buffer
+
+
+def _flat(bucket: dist.GradBucket, gradients: list[torch.Tensor | None], index: dict[int, int]) -> torch.Tensor:
+    """One stacked subtree's gradients in a bucket's layout."""
+    buffer = bucket.buffer()
+    flat = torch.zeros_like(buffer)
+    for parameter, view in zip(bucket.parameters(), bucket.gradients(), strict=True):
+        gradient = gradients[index[id(parameter)]]
+        if gradient is not None:  # the bucket keeps each parameter's strides (channels_last), and so must we
+            flat.as_strided(view.size(), view.stride(), view.storage_offset() - buffer.storage_offset()).copy_(gradient)
+    return flat

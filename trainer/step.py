@@ -1,0 +1,219 @@
+"""One update of the weights: every virtual rank's forward and backward pass, the tree sum, clipping, the optimizer.
+
+Nothing here waits for the device: sums stay where they are computed until somebody logs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer.config.schema import Config
+from trainer.distributed import World
+from trainer.metrics.meters import Meters
+from trainer.optim.ema import Ema
+from trainer.reduce import SubtreeStack, TreeReduction, leaves_of
+from trainer.seed import seed_micro_batch
+
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Update:
+    """Makes one update from one global batch.
+
+    Args:
+        config: the run's config, `virtual_ranks` filled in.
+        world: this worker's place.
+        model: the bare module, on its device.
+        loss: called with (output, target); the mean over the micro-batch's samples.
+        optimizer: over the model's trainable parameters.
+        scaler: scales the loss under fp16, else None.
+        ema: the moving average to keep up, or None.
+        meters: takes each micro-batch's loss and hits.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        world: World,
+        model: nn.Module,
+        loss: Any,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None,
+        ema: Ema | None,
+        meters: Meters,
+    ) -> None:
+        self.world, self.model, self.loss, self.optimizer = world, model, loss, optimizer
+        self.scaler, self.ema, self.meters = scaler, ema, meters
+        self.batch_size = config.data.batch_size
+        self.seed, self.clip = config.seed, config.train.clip
+        self.device = world.device
+        assert isinstance(config.train.virtual_ranks, int)
+        self.virtual_ranks = config.train.virtual_ranks
+        self.leaves = leaves_of(world.rank, world.size, self.virtual_ranks)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.buffers = Buffers(model, world, self.leaves)
+        self.amp_dtype = AMP_DTYPES.get(config.train.amp)
+        self.stack = SubtreeStack()
+        self.forward: nn.Module = model
+        self.ddp: DistributedDataParallel | None = None
+        if world.size > 1:
+            self.ddp = self.forward = self._wrap(config)
+
+    def _wrap(self, config: Config) -> DistributedDataParallel:
+        ddp = DistributedDataParallel(
+            self.model,
+            device_ids=[self.device.index] if self.device.type == "cuda" else None,
+            broadcast_buffers=False,  # `Buffers` does it, once a step
+            gradient_as_bucket_view=True,
+            find_unused_parameters=config.train.find_unused_parameters,
+        )
+        reduction = TreeReduction(self.world.rank, self.world.size, self.virtual_ranks, self.parameters)
+        self.stack = reduction.stack
+        ddp.register_comm_hook(None, reduction.hook)
+        return ddp
+
+    def __call__(self, micro_batches: Sequence[tuple[Any, Any]], step: int, samples: int, want_norm: bool = False) -> torch.Tensor | None:
+        """Update the weights once.
+
+        Args:
+            micro_batches: (inputs, targets) for each of this worker's virtual ranks, in order.
+            step: updates completed before this one.
+            samples: the global batch's size; an epoch's last one may be smaller than the rest.
+            want_norm: return the gradients' total 2-norm before clipping, a 0-dimensional tensor on the device.
+        """
+        self.gradients(micro_batches, step, samples)
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        norm = self._clip(want_norm)
+        if self.scaler is not None:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
+        if self.ema is not None:
+            self.ema.update(self.model)
+        return norm
+
+    def gradients(self, micro_batches: Sequence[tuple[Any, Any]], step: int, samples: int) -> None:
+        """Leave in every parameter's ``.grad`` the mean gradient of the global batch, the same bits on every worker."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.buffers.begin_step()
+        last = self.leaves[-1]
+        for place, (leaf, batch) in enumerate(zip(self.leaves, micro_batches, strict=True)):
+            seed_micro_batch(self.seed, step, leaf, self.device)
+            self.buffers.begin_leaf(place)
+            if leaf == last:
+                self._leaf(batch, place, samples)
+            else:
+                with self.ddp.no_sync() if self.ddp is not None else contextlib.nullcontext():
+                    self._leaf(batch, place, samples)
+                self.stack.push(leaf, self._take_gradients())
+            self.buffers.end_leaf(leaf)
+        if self.ddp is None and self.virtual_ranks > 1:
+            self.stack.push(last, self._take_gradients())
+            total = self.stack.total()
+            torch._foreach_mul_([g for g in total if g is not None], 1.0 / self.virtual_ranks)
+            for parameter, gradient in zip(self.parameters, total, strict=True):
+                parameter.grad = gradient
+        self.stack.clear()
+        self.buffers.end_step()
+
+    def _leaf(self, batch: tuple[Any, Any], place: int, samples: int) -> None:
+        inputs, targets = to_device(batch, self.device)
+        if self.amp_dtype is None:
+            output = self.forward(inputs)
+            loss = self.loss(output, targets)
+        else:
+            with torch.autocast(self.device.type, self.amp_dtype):
+                output = self.forward(inputs)
+                loss = self.loss(output, targets)
+        count = len(targets)
+        self.meters.add(place, count, loss.detach(), output.detach(), targets)
+        if samples != self.batch_size:  # micro-batches of unequal size count by their samples
+            loss = loss * (count * self.virtual_ranks / samples)
+        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+
+    def _take_gradients(self) -> list[torch.Tensor | None]:
+        taken = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        return taken
+
+    def _clip(self, want_norm: bool) -> torch.Tensor | None:
+        if self.clip.norm is not None:
+            return nn.utils.clip_grad_norm_(self.parameters, self.clip.norm)
+        norm = nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]) if want_norm else None
+        if self.clip.value is not None:
+            nn.utils.clip_grad_value_(self.parameters, self.clip.value)
+        return norm
+
+
+class Buffers:
+    """BatchNorm's statistics and other buffers: all virtual ranks start a step from the same ones, virtual rank 0's update is kept.
+
+    With one virtual rank a worker that is what DDP's ``broadcast_buffers`` means, done at the end of the step, so that evaluations,
+    averages and checkpoints find the same buffers on every worker.
+    """
+
+    def __init__(self, model: nn.Module, world: World, leaves: range) -> None:
+        self.world = world
+        self.tensors = list(model.buffers())
+        self.several = len(leaves) > 1
+        self.start: list[torch.Tensor] = []
+        self.kept: list[torch.Tensor] = []
+        by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
+        for tensor in self.tensors:
+            by_dtype.setdefault(tensor.dtype, []).append(tensor)
+        # One flat tensor for each dtype, so that a broadcast is one message; the views are made once.
+        self.groups = []
+        for tensors in by_dtype.values():
+            flat = torch.empty(sum(t.numel() for t in tensors), dtype=tensors[0].dtype, device=tensors[0].device)
+            views = [v.view(t.shape) for v, t in zip(flat.split([t.numel() for t in tensors]), tensors, strict=True)]
+            self.groups.append((flat, views, tensors))
+
+    def begin_step(self) -> None:
+        """Remember what every leaf starts from."""
+        if self.several and self.tensors:
+            self.start, self.kept = [t.clone() for t in self.tensors], []
+
+    def begin_leaf(self, place: int) -> None:
+        """Put the step's first buffers back, if an earlier leaf of this worker has moved them."""
+        if self.start and place > 0:
+            torch._foreach_copy_(self.tensors, self.start)
+
+    def end_leaf(self, leaf: int) -> None:
+        """Keep virtual rank 0's update."""
+        if self.start and leaf == 0:
+            self.kept = [t.clone() for t in self.tensors]
+
+    def end_step(self) -> None:
+        """Leave virtual rank 0's buffers in the model, on every worker."""
+        if self.kept:
+            torch._foreach_copy_(self.tensors, self.kept)
+        if self.world.size == 1:
+            return
+        for flat, views, tensors in self.groups:
+            if self.world.is_main:
+                torch._foreach_copy_(views, tensors)
+            torch.distributed.broadcast(flat, src=0)
+            if not self.world.is_main:
+                torch._foreach_copy_(tensors, views)
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Move tensors, and lists, tuples and dicts of tensors; a copy from pinned memory does not wait."""
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch

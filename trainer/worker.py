@@ -1,0 +1,226 @@
+"""One worker: join the others, build, train, leave with an exit code. Every way to start a job ends here."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trainer import environment, errors
+from trainer.build import Job, build
+from trainer.checkpoint.saver import Saver
+from trainer.config.load import load
+from trainer.config.schema import Config
+from trainer.data.describe import describe
+from trainer.distributed import World, join, leave
+from trainer.errors import OstinatoError
+from trainer.heartbeat import Heart
+from trainer.loop import Around, train
+from trainer.metrics.progress import Bar
+from trainer.metrics.writer import MetricsWriter
+from trainer.prepare import prepare, run_of
+from trainer.rundir import RunDir, RunLock, write_json
+from trainer.seed import set_arithmetic
+from trainer.stop import Agreement, StopRequest
+
+log = logging.getLogger("trainer")
+
+PR_SET_PDEATHSIG = 1
+
+
+def run(run_dir: str) -> int:
+    """The entry for a launcher that has prepared the run folder: 0 or 75, or the process leaves with its exit code."""
+    folder = RunDir(run_dir)
+    return _guarded(lambda outcome: _work(folder, load(folder.config).config, outcome))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The entry of ``python -m trainer (RUN_DIR | CONFIG [key=value…])``, alone or under torchrun; returns the exit code."""
+    first, overrides = Path(arguments[0]), list(arguments[1:])
+    if first.is_dir():
+        return run(str(first))
+    return _guarded(lambda outcome: _prepare_and_work(first, overrides, outcome))
+
+
+def _prepare_and_work(path: Path, overrides: list[str], outcome: _Outcome) -> int:
+    config = load(path, overrides).config
+    world = join(config.hardware)
+    run = run_of(config)
+    if world.is_main:
+        try:
+            prepared = prepare(path, overrides, world_size=world.size, local_size=world.local_size)
+            lock = RunLock(run.lock)
+        except OstinatoError:
+            world.broadcast_int(1)
+            raise
+        print(prepared.message, flush=True)
+        status = world.broadcast_int(2 if prepared.status == "finished" else 0)
+    else:
+        status = world.broadcast_int(0)
+    if status == 1:
+        os._exit(errors.BAD_CONFIG)  # rank 0 says why
+    if status == 2:
+        leave(world)
+        return errors.DONE
+    code = _work(run, load(run.config).config, outcome, world)
+    if world.is_main:
+        lock.release()
+    return code
+
+
+def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = None) -> int:
+    request = StopRequest()
+    request.install()
+    _die_with_parent()
+    world = world or join(config.hardware)
+    assert isinstance(config.hardware.threads, int)
+    set_arithmetic(config.hardware, config.hardware.threads)
+    attempt = world.broadcast_int(run.next_attempt() if world.is_main else 0)
+    with contextlib.ExitStack() as stack:
+        heart = Heart(run, world.rank, attempt)
+        _open_logs(run, world, attempt, heart)
+        outcome.path = run.outcome(attempt, world.rank)
+        heart.start()
+        stack.callback(heart.stop)
+        job = build(config, world)
+        saver = Saver(run, config, world, attempt)
+        name = saver.restore(job)
+        writer = None
+        if world.is_main:
+            writer = MetricsWriter(run, config.log.tensorboard, attempt, job.state.step)
+            stack.callback(writer.close)
+            stack.callback(heart.stop)  # before the writer closes: the last sample goes through it
+            if sys.stdout.isatty():
+                heart.bar = Bar(config.train.epochs, job.plan.steps_per_epoch)
+            heart.collect(writer, world.size, config.log.system_every_s)
+            run.event("resumed" if name else "started", attempt=attempt, workers=world.size, checkpoint=name)
+            log.info(_start_line(config, world, name))
+            recorder = threading.Thread(target=_record, args=(run, job, attempt), name="environment")
+            recorder.start()  # git and hashes take their time, and the first step need not wait for them
+            stack.callback(recorder.join)
+        heart.step, heart.epoch = job.state.step, job.state.epoch
+        try:
+            finished = train(job, Around(heart, writer, saver, request, Agreement(world)))
+        finally:
+            job.loader.close()
+        if not finished and world.is_main:
+            log.info(f"stopped by {request.by or 'a request'} at step {job.state.step}, with a checkpoint")
+            run.event("stopped", attempt=attempt, step=job.state.step, signal=request.by)
+    code = errors.DONE if finished else errors.STOPPED
+    del job  # the wrapped model goes before the process group
+    leave(world)
+    return code
+
+
+def _start_line(config: Config, world: World, checkpoint: str | None) -> str:
+    where = f"from {checkpoint}" if checkpoint else "from the beginning"
+    counts = [(config.train.virtual_ranks, "virtual rank"), (world.size, "worker"), (config.hardware.threads, "thread")]
+    ranks, workers, threads = (f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in counts)
+    return f"training {where}: {ranks} on {workers} ({world.device.type}, {threads} each)"
+
+
+def _record(run: RunDir, job: Job, attempt: int) -> None:
+    """Write down what this attempt runs on, and say what changed since the one before."""
+    try:
+        entry = {"attempt": attempt, "time": time.time(), **environment.record(job.config, job.world)}
+        entry["data"] = describe(job.train_set, job.plan)
+        for change in environment.append(run, entry):
+            log.warning(f"bits may differ from here: {change}")
+            run.event("environment-changed", attempt=attempt, change=change)
+    except Exception as fault:  # a record that cannot be made must not end the training
+        log.warning(f"environment.json could not be written: {type(fault).__name__}: {fault}")
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to kill this worker when its launcher dies: no orphan holds a GPU or writes into a folder that is in use again."""
+    parent = os.getppid()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(errors.LOST)  # it died in between
+
+
+def _open_logs(run: RunDir, world: World, attempt: int, heart: Heart) -> None:
+    """Each rank's log in its file; rank 0's lines on the terminal too; what other ranks print goes to their files."""
+    path = run.rank_log(attempt, world.rank)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open until the process ends
+    faulthandler.enable(file)
+    handler = logging.StreamHandler(file)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    if world.is_main:
+        log.addHandler(_Terminal(heart))
+    else:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+                os.dup2(file.fileno(), stream.fileno())
+
+
+class _Terminal(logging.Handler):
+    """Lines for people, above the bar where there is one."""
+
+    def __init__(self, heart: Heart) -> None:
+        super().__init__()
+        self.heart = heart
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one line."""
+        if self.heart.bar is not None:
+            self.heart.bar.console.print(record.getMessage(), markup=False, highlight=False)
+        else:
+            print(record.getMessage(), flush=True)
+
+
+class _Outcome:
+    """Where this rank writes down how it ended: known only once the ranks have agreed on the attempt's number."""
+
+    path: Path | None = None
+
+    def write(self, code: int, error: str | None = None, trace: str | None = None) -> None:
+        """Leave the launcher a file; torchrun turns every failure into exit code 1."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                write_json(self.path, {"exit_code": code, "error": error, "traceback": trace, "time": time.time()})
+
+
+def _guarded(work: Callable[[_Outcome], int]) -> int:
+    """Run the work; a failure is written down, said once, and ends the process at once, with its exit code."""
+    outcome = _Outcome()
+    try:
+        code = work(outcome)
+    except OstinatoError as fault:
+        code = fault.exit_code
+        outcome.write(code, str(fault))
+        _say(str(fault))
+    except Exception as fault:
+        code = errors.TRAINING_FAILED
+        outcome.write(code, f"{type(fault).__name__}: {fault}", traceback.format_exc())
+        log.error("the worker failed", exc_info=fault)
+        _say(traceback.format_exc())
+    else:
+        outcome.write(code)
+        return code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # No teardown: the peers may be waiting for this rank in a collective, and the launcher stops them.
+    os._exit(code)
+
+
+def _say(text: str) -> None:
+    """Tell the terminal, unless a launcher does; ranks with the same fault do not say it again."""
+    if os.environ.get("OSTINATO_LAUNCHED") != "1" and os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr, flush=True)
