@@ -35,7 +35,8 @@ fix: $(STAMP)  ## Mend what the linter and formatter can mend
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## Measure; see benchmarks/
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	$(BIN)/python -m benchmarks.first_step
+	$(BIN)/python -m benchmarks.step_overhead
 
 clean:  ## Remove the environment and caches; runs and data stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

@@ -13,17 +13,18 @@ from benchmarks.tiny import read_stamps
 BASE = "bare DDP loop, batches by index"
 
 
-def contenders(steps: int) -> list[Contender]:
-    python = sys.executable
+def contenders(steps: int, workers: int) -> list[Contender]:
+    python, torchrun = [sys.executable], [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(workers)]
+    begin = python if workers == 1 else torchrun
     found = [
-        Contender(BASE, [python, "-m", "benchmarks.peers.bare", str(steps), "batches"]),
-        Contender("bare DDP loop, DataLoader as in tutorials", [python, "-m", "benchmarks.peers.bare", str(steps), "samples"]),
-        Contender("ostinato, all defaults", [python, "-m", "trainer", str(ROOT / "benchmarks/tiny.yaml"), f"train.max_steps={steps}"]),
+        Contender(BASE, [*begin, "-m", "benchmarks.peers.bare", str(steps), "batches"]),
+        Contender("bare DDP loop, DataLoader as in tutorials", [*begin, "-m", "benchmarks.peers.bare", str(steps), "samples"]),
+        Contender("ostinato, all defaults", [*begin, "-m", "trainer", str(ROOT / "benchmarks/tiny.yaml"), f"train.max_steps={steps}"]),
     ]
     if importlib.util.find_spec("accelerate"):
-        found.append(Contender("Accelerate", [python, "-m", "benchmarks.peers.accelerate_loop", str(steps)]))
+        found.append(Contender("Accelerate", [*begin, "-m", "benchmarks.peers.accelerate_loop", str(steps)]))
     if importlib.util.find_spec("lightning"):
-        found.append(Contender("Lightning, all defaults", [python, "-m", "benchmarks.peers.lightning_fit", str(steps), "1"]))
+        found.append(Contender("Lightning, all defaults", [*python, "-m", "benchmarks.peers.lightning_fit", str(steps), str(workers)]))
     return found
 
 
@@ -39,9 +40,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2000)
     arguments = parser.parse_args()
-    found = compare(contenders(arguments.steps), arguments.rounds, seconds_per_step)
-    print(f"\n### Step, tiny MLP, one worker, steps 200 to {arguments.steps}, {arguments.rounds} rounds\n")
-    print(table(found, BASE, "µs", 1e6))
+    for workers in (1, 2):
+        found = compare(contenders(arguments.steps, workers), arguments.rounds, seconds_per_step)
+        print(f"\n### Step, tiny MLP, workers: {workers}, steps 200 to {arguments.steps}, {arguments.rounds} rounds\n")
+        print(table(found, BASE, "µs", 1e6))
 
 
 if __name__ == "__main__":

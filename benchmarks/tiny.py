@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-FEATURES, CLASSES, SAMPLES, BATCH = 64, 10, 16_384, 64
+FEATURES, CLASSES, SAMPLES, BATCH = 32, 10, 16_384, 32
 
 
 def arrays() -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,10 +21,10 @@ def arrays() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class TinyMLP(nn.Sequential):
-    """Three linear layers of width 128."""
+    """Two linear layers, 32 to 64 to 10."""
 
     def __init__(self) -> None:
-        super().__init__(nn.Linear(FEATURES, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, CLASSES))
+        super().__init__(nn.Linear(FEATURES, 64), nn.ReLU(), nn.Linear(64, CLASSES))
 
 
 def tiny_data() -> Any:

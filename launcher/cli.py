@@ -30,7 +30,7 @@ app = typer.Typer(
 ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="The YAML file that says everything about the run.")]
 OverridesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. train.epochs=3 optimizer.lr=0.05.", show_default=False),
+    typer.Argument(metavar="KEY=VALUE", help="Overrides, e.g. train.epochs=3 optimizer.lr=0.05.", show_default=False),
 ]
 
 
@@ -78,6 +78,35 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=2))
 
 
+@app.command()
+def verify(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    world_sizes: Annotated[str, typer.Option("--world-sizes", metavar="N,N…", help="Numbers of workers to compare.")] = "1,2,4",
+    kills: Annotated[int, typer.Option("--kills", min=0, help="SIGKILLs, each followed by a resume on another number of workers.")] = 3,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Updates of each run.")] = 60,
+    seed: Annotated[int, typer.Option("--seed", help="Chooses who is killed, and when.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Prove that a config gives the same bits on any number of workers and through kills; exit code 1 if it does not."""
+    from launcher import verify
+
+    code = verify.verify(config, overrides or [], world_sizes=world_sizes, kills=kills, steps=steps, seed=seed, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command()
+def diff(
+    one: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    two: Annotated[str, typer.Argument(metavar="RUN", help="The other one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON.")] = False,
+) -> None:
+    """Say where and why two runs part: config, code, environment, data, and the first step that differs; exit code 1 if one does."""
+    from launcher import compare
+
+    raise typer.Exit(compare.diff(one, two, as_json=as_json))
+
+
 def complaint(problem: str) -> str:
     """A problem as it is printed: with our name in front, unless it says where it is."""
     return problem if PLACE.match(problem) else f"ostinato: {problem}"
@@ -86,7 +115,7 @@ def complaint(problem: str) -> str:
 def main() -> int:
     """The ``ostinato`` command; returns its exit code."""
     if COMPLETION in os.environ:
-        from typer.completion import completion_init
+        from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
     try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.config.load import load
-from trainer.errors import RunFolderError
+from trainer.errors import DIFFERENT, DONE, RunFolderError
 from trainer.rundir import RunDir, read_json, read_jsonl
 
 # A row of metrics is looked at in this order: what comes first in a step is the cause of what comes later.
@@ -115,3 +116,22 @@ def first_step(one: RunDir, two: RunDir) -> Difference | None:
 def compared_steps(one: RunDir, two: RunDir) -> int:
     """For how many rows both runs have figures."""
     return len(rows(one).keys() & rows(two).keys())
+
+
+def diff(one: str, two: str, *, as_json: bool) -> int:
+    """``ostinato diff``: print in what two runs differ; the exit code.
+
+    Raises:
+        RunFolderError: a folder is not a run.
+    """
+    runs = RunDir(one), RunDir(two)
+    found = differences(*runs)
+    parted = [difference for difference in found if not difference.expected]
+    if as_json:
+        print(json.dumps({"identical": not parted, "differences": [asdict(difference) for difference in found]}, indent=2))
+    else:
+        for difference in found:
+            print(difference)
+        steps = compared_steps(*runs)
+        print(f"different ({steps} rows compared)" if parted else f"no difference that matters ({steps} rows compared)")
+    return DIFFERENT if parted else DONE

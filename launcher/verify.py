@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,10 +21,9 @@ import psutil
 from launcher.compare import Difference, differences
 from trainer.config.load import load
 from trainer.config.schema import Config
-from trainer.errors import ConfigError, OstinatoError
-from trainer.rundir import RunDir, read_jsonl
+from trainer.errors import DIFFERENT, DONE, ConfigError, OstinatoError
+from trainer.rundir import RunDir, read_json, read_jsonl
 
-DEFAULT_STEPS = 60
 POLL_S = 0.005
 START_LIMIT_S = 300.0
 
@@ -38,6 +40,14 @@ class Trial:
     """SHA-256 of the final weights."""
     killed: list[str] = field(default_factory=list)
     """Who was killed, and at which step."""
+
+
+class TrialFailed(OstinatoError):
+    """A trial ended badly; its exit code is ours."""
+
+    def __init__(self, exit_code: int, text: str) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code
 
 
 def plan(config: Config, world_sizes: Sequence[int], kills: int, steps: int, cores: int) -> list[str]:
@@ -94,7 +104,7 @@ def carry_out(trial: Trial, config_path: str, overrides: Sequence[str], steps: i
             trial.killed.append(_kill_at(process, trial.run, at, workers, chosen))
         text = process.communicate()[0]
         if attempt == attempts - 1 and process.returncode != 0:
-            raise OstinatoError(f"{trial.name} ended with exit code {process.returncode}:\n{text.strip()[-2000:]}")
+            raise TrialFailed(process.returncode, text.strip()[-2000:])
     trial.weights = next((str(row["weights"]) for row in read_jsonl(trial.run.events) if row["event"] == "finished"), "")
 
 
@@ -121,10 +131,8 @@ def _kill_at(process: subprocess.Popen[str], run: RunDir, step: int, workers: in
 
 
 def _pid_of(run: RunDir, rank: int) -> int | None:
-    import json
-
     try:
-        pid = int(json.loads(run.heartbeat(rank).read_text())["pid"])
+        pid = int(read_json(run.heartbeat(rank))["pid"])
     except (OSError, ValueError, KeyError):
         return None
     return pid if psutil.pid_exists(pid) else None
@@ -141,6 +149,73 @@ def first_difference(trials: Sequence[Trial]) -> tuple[Trial, Trial, list[Differ
     return None
 
 
-def settle(config_path: str, overrides: Sequence[str]) -> Config:
-    """The config that is to be verified."""
-    return load(config_path, overrides).config
+def verify(config_path: str, overrides: Sequence[str], *, world_sizes: str, kills: int, steps: int, seed: int, as_json: bool) -> int:
+    """``ostinato verify``: run all trials, print the table, say *identical* or where they part; the exit code.
+
+    Raises:
+        OstinatoError: the config or an option is wrong, or a trial could not be run.
+    """
+    config = load(config_path, overrides).config
+    sizes = _sizes(world_sizes)
+    # What the trials need stands after the user's own overrides, so it has the last word.
+    settled = [*overrides, *plan(config, sizes, kills, steps, len(os.sched_getaffinity(0)))]
+    root = Path(config.run.root)
+    root.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{config.run.name}.verify-", dir=root))
+    found = trials(folder, sizes, kills, seed)
+    try:
+        for trial in found:
+            if not as_json:
+                print(f"{trial.name} …", file=sys.stderr, flush=True)
+            carry_out(trial, config_path, settled, steps, seed)
+    except OstinatoError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    parted = first_difference(found)
+    if as_json:
+        print(json.dumps({"identical": parted is None, "trials": [_as_json(trial) for trial in found]}, indent=2))
+    else:
+        _print_table(found)
+        print("\n".join(_verdict(parted, folder)))
+    if parted is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return DONE
+    return DIFFERENT
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--world-sizes: {text!r} is no list of whole numbers such as 1,2,4") from None
+
+
+def _as_json(trial: Trial) -> dict[str, object]:
+    return {"trial": trial.name, "workers": trial.worlds, "killed": trial.killed, "weights": trial.weights}
+
+
+def _print_table(found: Sequence[Trial]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("trial", "workers", "killed", "SHA-256 of the weights", box=None, pad_edge=False)
+    for trial in found:
+        table.add_row(trial.name, " → ".join(map(str, trial.worlds)), ", ".join(trial.killed), trial.weights)
+    # Piped, a table must not be folded to 80 columns: a hash in two halves cannot be compared.
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def _verdict(parted: tuple[Trial, Trial, list[Difference], str | None] | None, folder: Path) -> list[str]:
+    if parted is None:
+        return ["identical"]
+    one, two, found, tensor = parted
+    lines = [f"different: {one.name} and {two.name}"]
+    lines += [f"  first in {difference.what}: {difference.first} | {difference.second}" for difference in found if difference.kind == "step"]
+    lines += [f"  first tensor: {tensor}"] if tensor else []
+    causes = [str(difference) for difference in found if difference.kind != "step" and not difference.expected]
+    lines += [f"  likely cause: {cause}" for cause in causes[:5]]
+    if not causes:
+        lines.append("  the recorded environments agree; look for randomness or state that does not depend on the position alone,")
+        lines.append("  such as a generator of the data set's own, a layer that looks across workers, or a counter in the model")
+    return [*lines, f"  the runs are kept in {folder}"]

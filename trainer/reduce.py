@@ -21,6 +21,10 @@ import torch
 import torch.distributed as dist
 
 
+# torch 2.13 renames it, and warns of the old name.
+_all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
+
 @dataclass(frozen=True)
 class Block:
     """The aligned run of leaves ``start … start + size - 1``; size is a power of two that divides start."""
@@ -206,10 +210,10 @@ class TreeReduction:
             slots[left].add_(slots[right])
         total = slots[0].mul_(self.scale)
         if padded == numel:
-            dist.all_gather_into_tensor(buffer, total)
+            _all_gather(buffer, total)
         else:
             whole = buffer.new_empty(padded)
-            dist.all_gather_into_tensor(whole, total)
+            _all_gather(whole, total)
             buffer.copy_(whole[:numel])
         return buffer
 

@@ -6,6 +6,7 @@ Nothing here waits for the device: sums stay where they are computed until someb
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from trainer.reduce import SubtreeStack, TreeReduction, leaves_of
 from trainer.seed import seed_micro_batch
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# torch 2.13 renames DDP's option, and warns of the old name.
+_BUFFER_OPTION = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers"
 
 
 class Update:
@@ -69,7 +73,7 @@ class Update:
         ddp = DistributedDataParallel(
             self.model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,  # `Buffers` does it, once a step
+            **{_BUFFER_OPTION: False},  # `Buffers` does it, once a step
             gradient_as_bucket_view=True,
             find_unused_parameters=config.train.find_unused_parameters,
         )

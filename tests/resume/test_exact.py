@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.exact import Result, fresh, go_on, make_config
+from tests.support.exact import Result, fresh, go_on, make_config, plain_all_reduce, scheduler_after_loading
 from tests.support.ranks import run_ranks
 
 END = 10**9
 
 
-def run(config: Any, folder: str, world_size: int, stop_at: int = END) -> Result:
+def run(config: Any, folder: str, world_size: int, stop_at: int = END, sabotage: Any = None) -> Result:
     """Run on so many workers; all must agree on the weights."""
-    results = run_ranks(go_on, world_size, config, folder, stop_at)
+    results = run_ranks(go_on, world_size, config, folder, stop_at, sabotage)
     assert len({r.weights for r in results}) == 1
     return results[0]
 
@@ -30,7 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "bf16": {"train": {"epochs": 3, "amp": "bf16", "ema": {"decay": 0.9}, "clip": {"value": 0.05}}},
     "fp16 and a torch scheduler": {
         "train": {"epochs": 3, "amp": "fp16"},
-        "schedule": {"target": "torch.optim.lr_scheduler:StepLR", "step_size": 1, "gamma": 0.5},
+        "schedule": {"target": "torch.optim.lr_scheduler:LinearLR", "start_factor": 0.25, "total_iters": 3},
     },
     "a rest and a plateau": {
         "data": {
@@ -87,3 +87,28 @@ def test_loader_workers_do_not_change_a_bit(tmp_path: Path) -> None:
     here = run(config, fresh(tmp_path, "here"), 3)
     data = {**config.data.model_dump(), "loader_workers": 2}
     assert same(run(config.model_copy(update={"data": type(config.data).model_validate(data)}), fresh(tmp_path, "there"), 3), here)
+
+
+# Controls: what these tests would miss if their model and data were not sensitive enough.
+
+
+def test_control_without_the_tree_four_workers_differ_from_one(tmp_path: Path) -> None:
+    config = recipe("sgd", 4)
+    alone = run(config, fresh(tmp_path, "w1"), 1)
+    assert same(run(config, fresh(tmp_path, "w4"), 4), alone)
+    assert run(config, fresh(tmp_path, "plain"), 4, sabotage=plain_all_reduce).weights != alone.weights
+
+
+def test_control_with_a_generator_for_each_worker_three_workers_differ_from_one(tmp_path: Path) -> None:
+    data = {"train": {"target": "tests.support.noisy:LooseImages"}, "batch_size": 48}
+    config = make_config(3, data=data, log={"fingerprint_every": 0})
+    assert run(config, fresh(tmp_path, "w1"), 1).weights != run(config, fresh(tmp_path, "w3"), 3).weights
+
+
+def test_control_with_the_scheduler_made_after_loading_a_resumed_run_differs(tmp_path: Path) -> None:
+    config = recipe("fp16 and a torch scheduler", 3)
+    whole = run(config, fresh(tmp_path, "whole"), 3)
+    for sabotage, equal in ((None, True), (scheduler_after_loading, False)):
+        folder = fresh(tmp_path, f"equal-{equal}")
+        run(config, folder, 3, stop_at=6)
+        assert (run(config, folder, 3, sabotage=sabotage).weights == whole.weights) is equal

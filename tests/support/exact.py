@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from trainer import build, distributed, loop, seed
 from trainer.checkpoint.saver import Saver
@@ -41,8 +43,8 @@ class Result:
     rows: list[dict[str, Any]]
 
 
-def go_on(config: Config, folder: str, stop_at: int) -> Result:
-    """Train from the newest checkpoint in `folder` until `stop_at` updates are done, or the end."""
+def go_on(config: Config, folder: str, stop_at: int, sabotage: Callable[[build.Job], None] | None = None) -> Result:
+    """Train from the newest checkpoint in `folder` until `stop_at` updates are done, or the end; `sabotage` spoils the job first."""
     run = RunDir(folder)
     world = distributed.join(config.hardware)
     if world.is_main:
@@ -53,6 +55,8 @@ def go_on(config: Config, folder: str, stop_at: int) -> Result:
     job = build.build(config, world)
     saver = Saver(run, config, world, attempt=0)
     saver.restore(job)
+    if sabotage is not None:
+        sabotage(job)
     writer = MetricsWriter(run, False, 0, job.state.step) if world.is_main else None
     around = loop.Around(Heart(run, world.rank, 0), writer, saver, StopAt(job, stop_at), Agreement(world))
     finished = loop.train(job, around)
@@ -60,6 +64,16 @@ def go_on(config: Config, folder: str, stop_at: int) -> Result:
     state = job.state.state_dict(world)
     rows = [{k: v for k, v in row.items() if k != "time"} for row in read_jsonl(run.metrics)] if world.is_main else []
     return Result(job.state.step, finished, sha256(state["model"]), sha256(state["optimizer"]), sha256(state["ema"] or {}), rows)
+
+
+def plain_all_reduce(job: build.Job) -> None:
+    """DDP as it comes: no tree."""
+    job.update.ddp = job.update.forward = DistributedDataParallel(job.state.model)
+
+
+def scheduler_after_loading(job: build.Job) -> None:
+    """Make the scheduler once more, now that the optimizer's state is loaded, as many scripts do."""
+    job.state.schedule = build.make_schedule(job.config, job.state.optimizer, job.total_steps, job.plan.steps_per_epoch)
 
 
 def make_config(virtual_ranks: int, **sections: dict[str, Any]) -> Config:

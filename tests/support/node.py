@@ -1,0 +1,20 @@
+"""A launcher of its own process around `launcher.agent.run_node`: `python -m tests.support.node ENTRY FOLDER WORKERS`."""
+
+import importlib
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+if __name__ == "__main__":
+    start = time.time()
+    name, folder, workers = sys.argv[1:]
+    from launcher import forkserver
+
+    forkserver.start(["tests.support.entry"])
+    from launcher.agent import run_node
+
+    entry = getattr(importlib.import_module("tests.support.entry"), name)
+    result = run_node(entry, folder, workers=int(workers), env={"GREETING": "hello"})
+    (Path(folder) / "result.json").write_text(json.dumps({"start": start, **asdict(result)}))
