@@ -24,8 +24,9 @@ def contenders() -> list[Contender]:
         Contender("torchrun -m trainer", [*torchrun, "-m", "trainer", config, "train.max_steps=3"]),
     ]
     if importlib.util.find_spec("accelerate") and shutil.which("accelerate", path=str(bin_folder)):
-        launch = [str(bin_folder / "accelerate"), "launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-        found.append(Contender("accelerate launch", [*launch, "--dynamo_backend", "no", "-m", "benchmarks.peers.accelerate_loop", "3"]))
+        launch = [str(bin_folder / "accelerate"), "launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+        launch += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+        found.append(Contender("accelerate launch", [*launch, "-m", "benchmarks.peers.accelerate_loop", "3"]))
     if importlib.util.find_spec("lightning"):
         found.append(Contender("Lightning", [python, "-m", "benchmarks.peers.lightning_fit", "3", "2"]))
     return found

@@ -31,7 +31,7 @@ from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousIn
 
 from launcher.failure import WorkerEnd
 from launcher.forkserver import nameless_main
-from launcher.in_forkserver import STOP_SIGNALS
+from launcher.in_forkserver import STOP_SIGNALS, enter
 
 POLL_S = 0.05
 # A worker whose peer is gone cannot go on; what it still has to do is to say so.
@@ -189,8 +189,8 @@ def _spec(entry: Callable[[str], int], argument: str, workers: int, folder: Path
     return WorkerSpec(
         role="trainer",
         local_world_size=workers,
-        entrypoint=entry,
-        args=(argument,),
+        entrypoint=enter,
+        args=(entry, argument),
         rdzv_handler=_OneNode(folder),
         max_restarts=0,
         monitor_interval=POLL_S,

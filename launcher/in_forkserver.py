@@ -14,6 +14,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 LAUNCHER_PID = "OSTINATO_LAUNCHER_PID"
 SERVER = "OSTINATO_FORKSERVER"
@@ -25,6 +26,12 @@ def die_with_parent() -> None:
     """End this process by SIGKILL when the one that started it ends (Linux; elsewhere nothing happens)."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def enter(entry: Callable[[str], int], argument: str) -> int:
+    """Run a worker's function, tied to the fork server: torch's own wrapper has just asked for a SIGINT, which a worker may ignore."""
+    die_with_parent()
+    return entry(argument)
 
 
 def _guard() -> None:

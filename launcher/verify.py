@@ -211,7 +211,7 @@ def _verdict(parted: tuple[Trial, Trial, list[Difference], str | None] | None, f
         return ["identical"]
     one, two, found, tensor = parted
     lines = [f"different: {one.name} and {two.name}"]
-    lines += [f"  first in {difference.what}: {difference.first} | {difference.second}" for difference in found if difference.kind == "step"]
+    lines += [f"  first in {seen.what}: {seen.first} | {seen.second}" for seen in found if seen.kind == "step"]
     lines += [f"  first tensor: {tensor}"] if tensor else []
     causes = [str(difference) for difference in found if difference.kind != "step" and not difference.expected]
     lines += [f"  likely cause: {cause}" for cause in causes[:5]]

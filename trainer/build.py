@@ -119,7 +119,7 @@ def dataset(config: Config, split: str) -> Any:
 def make_schedule(config: Config, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> LearningRate:
     """The learning rate over time."""
     target = config.schedule
-    called = resolve("schedule", target.target)
+    called: Any = resolve("schedule", target.target)
     if inspect.isclass(called) and issubclass(called, torch.optim.lr_scheduler.LRScheduler):
         return TorchLearningRate(optimizer, make("schedule", target, optimizer))
     if called is Plateau:

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-
 # torch 2.13 renames it, and warns of the old name.
 _all_gather: Any = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 

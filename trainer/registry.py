@@ -35,7 +35,9 @@ SHORT: dict[str, dict[str, str]] = {
     },
     "dataset": {
         "digits": "trainer.data.datasets:Digits",
-        **{name: f"trainer.data.datasets:{name}" for name in ("cifar10", "cifar100", "mnist", "fashion_mnist", "image_folder", "fake_data")},
+        **{
+            name: f"trainer.data.datasets:{name}" for name in ("cifar10", "cifar100", "mnist", "fashion_mnist", "image_folder", "fake_data")
+        },
     },
     "transform": {"to_tensor": "trainer.data.transforms:ToTensor", "ToTensor": "trainer.data.transforms:ToTensor"},
 }

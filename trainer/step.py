@@ -23,8 +23,9 @@ from trainer.seed import seed_micro_batch
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-# torch 2.13 renames DDP's option, and warns of the old name.
-_BUFFER_OPTION = "forward_sync_buffers" if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers"
+# `Buffers` synchronises them, once a step. torch 2.13 renames DDP's option, and warns of the old name.
+_ddp_options = inspect.signature(DistributedDataParallel).parameters
+NO_BUFFERS: dict[str, Any] = {"forward_sync_buffers" if "forward_sync_buffers" in _ddp_options else "broadcast_buffers": False}
 
 
 class Update:
@@ -73,7 +74,7 @@ class Update:
         ddp = DistributedDataParallel(
             self.model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
-            **{_BUFFER_OPTION: False},  # `Buffers` does it, once a step
+            **NO_BUFFERS,
             gradient_as_bucket_view=True,
             find_unused_parameters=config.train.find_unused_parameters,
         )

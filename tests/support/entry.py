@@ -44,7 +44,7 @@ def deaf(folder: str) -> int:
     """Train for ever and listen to nobody."""
     for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    _here(folder).write_text(json.dumps({"pid": os.getpid()}))
+    _here(folder).write_text(json.dumps({"pid": os.getpid(), "store": os.environ["OSTINATO_STORE"]}))
     time.sleep(300)
     return 0
 
