@@ -190,7 +190,7 @@ def _spec(entry: Callable[[str], int], argument: str, workers: int, folder: Path
         role="trainer",
         local_world_size=workers,
         entrypoint=enter,
-        args=(entry, argument),
+        args=(entry, (argument,)),
         rdzv_handler=_OneNode(folder),
         max_restarts=0,
         monitor_interval=POLL_S,

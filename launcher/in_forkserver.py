@@ -28,10 +28,13 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def enter(entry: Callable[[str], int], argument: str) -> int:
-    """Run a worker's function, tied to the fork server: torch's own wrapper has just asked for a SIGINT, which a worker may ignore."""
+def enter(entry: Callable[[str], int], arguments: tuple[str]) -> int:
+    """Run a worker's function, tied to the fork server: torch's own wrapper has just asked for a SIGINT, which a worker may ignore.
+
+    The argument comes in a tuple because the elastic agent would replace ``$`` in a string.
+    """
     die_with_parent()
-    return entry(argument)
+    return entry(*arguments)
 
 
 def _guard() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -12,6 +13,18 @@ from trainer.data.loader import eval_batches
 from trainer.distributed import World
 from trainer.metrics.meters import COUNT, is_classification, means
 from trainer.step import AMP_DTYPES, to_device
+
+
+@torch.no_grad()
+def try_one(model: nn.Module, loss: Any, dataset: Any, config: Config, world: World) -> None:
+    """Evaluate one sample, alone: what cannot be evaluated shows before the first epoch, not after it."""
+    amp = AMP_DTYPES.get(config.train.amp)
+    model.eval()
+    for _, inputs, targets in itertools.islice(eval_batches(dataset, 1, seed=config.seed), 1):
+        inputs, targets = to_device((inputs, targets), world.device)
+        with torch.autocast(world.device.type, amp or torch.bfloat16, enabled=amp is not None):
+            loss(model(inputs), targets)
+    model.train()
 
 
 @torch.no_grad()

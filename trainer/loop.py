@@ -15,7 +15,7 @@ from trainer import fingerprint
 from trainer.build import Job
 from trainer.checkpoint.saver import Saver
 from trainer.errors import NonFiniteError, TrainingError
-from trainer.evaluate import evaluate
+from trainer.evaluate import evaluate, try_one
 from trainer.heartbeat import Heart
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
@@ -38,6 +38,9 @@ class Around:
 def train(job: Job, around: Around) -> bool:
     """Train from where the state is to the end. True: finished; False: stopped on request, with a checkpoint."""
     state, patience = job.state, job.config.train.early_stop.patience if job.config.train.early_stop else math.inf
+    for dataset in (job.valid, job.test):
+        if dataset is not None:
+            try_one(state.model, job.loss, dataset, job.config, job.world)
     while (state.step < job.total_steps or state.epoch_step > 0) and state.bad_epochs < patience:
         began, samples = time.monotonic(), state.samples
         if not train_epoch(job, around):

@@ -5,6 +5,8 @@ counter carries; what is left over at the end (V no power of two) is added from 
 
     ((g0+g1) + (g2+g3)) + (g4+g5)
 
+Each leaf is the gradient of its mean loss times its share of the samples (1/V), so the sum is the mean.
+
 A worker sums its own leaves as far as the tree allows and sends the pieces; `all_to_all` brings every worker all pieces of one chunk of
 the elements, which it adds in tree order; `all_gather` brings the sums back. Each element is summed in the same tree wherever it lies,
 so bucket and chunk boundaries cannot change a bit. Related: EasyScale (Li et al., SC'23), VirtualFlow (Or et al., MLSys'22).
@@ -118,7 +120,7 @@ def add_into(left: list[torch.Tensor | None], right: list[torch.Tensor | None]) 
 
 
 class TreeReduction:
-    """A DDP communication hook that sums gradients in the tree and scales by 1/V.
+    """A DDP communication hook that sums gradients in the tree.
 
     Args:
         rank: this worker's rank.
@@ -129,16 +131,16 @@ class TreeReduction:
     """
 
     def __init__(self, rank: int, world_size: int, virtual_ranks: int, parameters: Sequence[torch.Tensor], native: bool = True) -> None:
-        self.rank, self.world_size = rank, world_size
-        self.scale = 1.0 / virtual_ranks
-        mine = leaves_of(rank, world_size, virtual_ranks)
-        self.last_leaf = mine[-1]
-        self.pieces = [blocks(leaves.start, leaves.stop) for leaves in (leaves_of(r, world_size, virtual_ranks) for r in range(world_size))]
-        self.sizes = [len(pieces) for pieces in self.pieces]
-        self.additions = additions([piece for pieces in self.pieces for piece in pieces])
+        self.world_size = world_size
+        shares = [leaves_of(r, world_size, virtual_ranks) for r in range(world_size)]
+        self.last_leaf = shares[rank][-1]
+        pieces = [blocks(leaves.start, leaves.stop) for leaves in shares]
+        self.sizes = [len(mine) for mine in pieces]
+        self.additions = additions([piece for mine in pieces for piece in mine])
         self.native = native and world_size == 2 and self.sizes == [1, 1]  # a + b = b + a
         self.stack = SubtreeStack()
         self.index = {id(parameter): i for i, parameter in enumerate(parameters)}
+        self.scratch: torch.Tensor | None = None  # fresh memory for each bucket would be paid in page faults
         # On the CPU a thread of our own runs the collectives of one bucket after another, in the same order on every rank, while
         # autograd goes on in the main thread. On CUDA the same work is queued on a side stream.
         self.thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tree-reduction")
@@ -147,35 +149,35 @@ class TreeReduction:
     def hook(self, state: object, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
         """What DDP calls for each bucket of finished gradients."""
         pieces = self._own_pieces(bucket)
+        buffer = bucket.buffer()
         if self.native:
-            work = dist.all_reduce(pieces[0], async_op=True)
-            future: torch.futures.Future[torch.Tensor] = work.get_future().then(self._scale_native)
+            work = dist.all_reduce(buffer, async_op=True)
+            future: torch.futures.Future[torch.Tensor] = work.get_future().then(_only)
             return future
-        if pieces[0].is_cuda:
-            return self._on_side_stream(bucket.buffer(), pieces)
+        if buffer.is_cuda:
+            return self._on_side_stream(buffer, pieces)
         future = torch.futures.Future()
-        self.thread.submit(self._run, future, bucket.buffer(), pieces)
+        self.thread.submit(self._run, future, buffer, pieces)
         return future
 
-    def _scale_native(self, done: torch.futures.Future[list[torch.Tensor]]) -> torch.Tensor:
-        return done.value()[0].mul_(self.scale)
-
     def _own_pieces(self, bucket: dist.GradBucket) -> list[torch.Tensor]:
-        """This worker's maximal blocks for one bucket, flat: the stack's, with the last leaf's gradients merged in."""
-        last = bucket.buffer()
-        held = [_flat(bucket, gradients, self.index) for gradients in self.stack.gradients]
-        sizes = [*self.stack.blocks, Block(self.last_leaf, 1)]
-        held.append(last)
-        while len(sizes) > 1 and sizes[-2].joins(sizes[-1]):
-            right = sizes.pop()
-            sizes[-1] = Block(sizes[-1].start, 2 * right.size)
-            piece = held.pop()
-            held[-1] = piece.add_(held[-1])  # into the bucket's own memory: a + b = b + a
-        return held
+        """This worker's maximal blocks for one bucket, flat, from left to right; the last one is the bucket's own memory."""
+        views = bucket.gradients()
+        waiting = list(zip(self.stack.blocks, self.stack.gradients, strict=True))
+        block = Block(self.last_leaf, 1)
+        while waiting and waiting[-1][0].joins(block):
+            left, gradients = waiting.pop()
+            block = Block(left.start, 2 * left.size)
+            own = [gradients[self.index[id(parameter)]] for parameter in bucket.parameters()]
+            pairs = [(view, gradient) for view, gradient in zip(views, own, strict=True) if gradient is not None]
+            if pairs:  # into the bucket: a + b = b + a
+                torch._foreach_add_([view for view, _ in pairs], [gradient for _, gradient in pairs])
+        return [*(_flat(bucket, gradients, self.index) for _, gradients in waiting), bucket.buffer()]
 
     def _run(self, future: torch.futures.Future[torch.Tensor], buffer: torch.Tensor, pieces: list[torch.Tensor]) -> None:
         try:
-            future.set_result(self._reduce(buffer, pieces))
+            self._reduce(buffer, pieces)
+            future.set_result(buffer)
         except BaseException as fault:  # it must reach the thread that waits for this future
             future.set_exception(fault)  # type: ignore[arg-type]
 
@@ -187,34 +189,54 @@ class TreeReduction:
         with torch.cuda.stream(self.side_stream):
             for piece in pieces:
                 piece.record_stream(self.side_stream)
-            future.set_result(self._reduce(buffer, pieces))
+            self._reduce(buffer, pieces)
+            future.set_result(buffer)
         return future
 
-    def _reduce(self, buffer: torch.Tensor, pieces: list[torch.Tensor]) -> torch.Tensor:
-        """Sum the pieces of all workers into `buffer` (flat), in tree order, and scale."""
+    def _reduce(self, buffer: torch.Tensor, pieces: list[torch.Tensor]) -> None:
+        """Sum the pieces of all workers into `buffer`, flat, in tree order: each worker adds one chunk, and all take all chunks.
+
+        What is left when the elements do not divide over the workers, W - 1 elements at most, every worker adds by itself.
+        """
         workers, numel = self.world_size, buffer.numel()
-        chunk = -(-numel // workers)
-        padded = chunk * workers
-        if len(pieces) == 1 and padded == numel:
+        chunk = numel // workers
+        whole = chunk * workers
+        rest = self._send_rest([piece[whole:] for piece in pieces]) if whole < numel else None
+        if chunk:
+            self._reduce_chunks(buffer[:whole], [piece[:whole] for piece in pieces], chunk)
+        if rest is not None:
+            everyone, work = rest
+            work.wait()
+            buffer[whole:] = self._sum(torch.cat([theirs[:size] for theirs, size in zip(everyone, self.sizes, strict=True)]))
+
+    def _reduce_chunks(self, buffer: torch.Tensor, pieces: list[torch.Tensor], chunk: int) -> None:
+        if len(pieces) == 1:
             outgoing = pieces[0]
         else:
-            rows = buffer.new_zeros(len(pieces), padded)
-            for row, piece in zip(rows, pieces, strict=True):
-                row[:numel] = piece
-            outgoing = rows.view(len(pieces), workers, chunk).transpose(0, 1).reshape(-1)
-        incoming = buffer.new_empty(sum(self.sizes) * chunk)
-        dist.all_to_all_single(incoming, outgoing, [size * chunk for size in self.sizes], [len(pieces) * chunk] * workers)
-        slots = incoming.view(-1, chunk)
+            outgoing = torch.stack([piece.view(self.world_size, chunk) for piece in pieces], dim=1).view(-1)
+        slots = self._scratch(buffer, sum(self.sizes) * chunk)
+        dist.all_to_all_single(slots, outgoing, [size * chunk for size in self.sizes], [len(pieces) * chunk] * self.world_size)
+        _all_gather(buffer, self._sum(slots.view(-1, chunk)))
+
+    def _send_rest(self, pieces: list[torch.Tensor]) -> tuple[torch.Tensor, dist.Work]:
+        rows = pieces[0].new_zeros(max(self.sizes), pieces[0].numel())
+        rows[: len(pieces)] = torch.stack(pieces)
+        everyone = rows.new_empty(self.world_size, *rows.shape)
+        return everyone, _all_gather(everyone.view(-1), rows.view(-1), async_op=True)
+
+    def _sum(self, slots: torch.Tensor) -> torch.Tensor:
         for left, right in self.additions:
             slots[left].add_(slots[right])
-        total = slots[0].mul_(self.scale)
-        if padded == numel:
-            _all_gather(buffer, total)
-        else:
-            whole = buffer.new_empty(padded)
-            _all_gather(whole, total)
-            buffer.copy_(whole[:numel])
-        return buffer
+        return slots[0]
+
+    def _scratch(self, like: torch.Tensor, numel: int) -> torch.Tensor:
+        if self.scratch is None or self.scratch.numel() < numel or self.scratch.dtype != like.dtype:
+            self.scratch = like.new_empty(numel)
+        return self.scratch[:numel]
+
+
+def _only(done: torch.futures.Future[list[torch.Tensor]]) -> torch.Tensor:
+    return done.value()[0]
 
 
 def _flat(bucket: dist.GradBucket, gradients: list[torch.Tensor | None], index: dict[int, int]) -> torch.Tensor:

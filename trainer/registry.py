@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+import pkgutil
+import traceback
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
-from trainer.config.schema import Config, Target
-from trainer.errors import ConfigError
+from trainer.config.checks import targets
+from trainer.config.explain import did_you_mean
+from trainer.config.schema import Config
+from trainer.config.strict_yaml import one_line
+from trainer.errors import ConfigError, OstinatoError
+
+__all__ = ["FALLBACK", "SHORT", "location", "resolve", "target_files", "targets"]
+
+_SCHEDULES = ("constant", "step", "multistep", "exponential", "cosine", "one_cycle", "polynomial", "linear")
+_DATASETS = ("cifar10", "cifar100", "mnist", "fashion_mnist", "image_folder", "fake_data")
 
 SHORT: dict[str, dict[str, str]] = {
     "model": {
@@ -26,23 +36,12 @@ SHORT: dict[str, dict[str, str]] = {
         "bce": "torch.nn:BCEWithLogitsLoss",
     },
     "optimizer": {"sgd": "torch.optim:SGD", "adam": "torch.optim:Adam", "adamw": "torch.optim:AdamW", "rmsprop": "torch.optim:RMSprop"},
-    "schedule": {
-        **{
-            name: f"trainer.optim.schedules:{name}"
-            for name in ("constant", "step", "multistep", "exponential", "cosine", "one_cycle", "polynomial", "linear")
-        },
-        "plateau": "trainer.optim.schedules:Plateau",
-    },
-    "dataset": {
-        "digits": "trainer.data.datasets:Digits",
-        **{
-            name: f"trainer.data.datasets:{name}" for name in ("cifar10", "cifar100", "mnist", "fashion_mnist", "image_folder", "fake_data")
-        },
-    },
+    "schedule": {**{name: f"trainer.optim.schedules:{name}" for name in _SCHEDULES}, "plateau": "trainer.optim.schedules:Plateau"},
+    "dataset": {"digits": "trainer.data.datasets:Digits", **{name: f"trainer.data.datasets:{name}" for name in _DATASETS}},
     "transform": {"to_tensor": "trainer.data.transforms:ToTensor", "ToTensor": "trainer.data.transforms:ToTensor"},
 }
 
-# Where a name without a colon is looked for when it is not in the table.
+# Where a name without a colon is looked for when it is not in the table, whatever its capitals and underscores.
 FALLBACK = {
     "model": "torchvision.models",
     "loss": "torch.nn",
@@ -51,6 +50,7 @@ FALLBACK = {
     "dataset": "torchvision.datasets",
     "transform": "torchvision.transforms.v2",
 }
+_NAME_ENDS_WITH = {"loss": "Loss"}  # torch.nn holds much that is no loss
 
 
 def resolve(kind: str, name: str) -> Callable[..., Any]:
@@ -61,62 +61,28 @@ def resolve(kind: str, name: str) -> Callable[..., Any]:
         name: a short name or ``package.module:Name``.
 
     Raises:
-        ConfigError: there is no such thing; the text says what is meant instead, if that can be guessed.
+        ConfigError: there is no such thing; the text says what was probably meant.
     """
-    path = SHORT[kind].get(name) or (name if ":" in name else f"{FALLBACK[kind]}:{name}")
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise ConfigError(f"{name!r} names nothing; write package.module:Name")
-    module = _import(module_name, name)
+    module_name, attribute = location(kind, name)
+    module = _import(module_name)
+    if not attribute:
+        attribute = _look_up(kind, name, module)
     found: Any = module
     for part in attribute.split("."):
-        found = getattr(found, part, None)
-        if found is None or (":" not in name and part.startswith("_")):
-            raise ConfigError(_unknown(kind, name, module_name, attribute, module))
+        if not hasattr(found, part):
+            known = [known for known in dir(found) if not known.startswith("_")]
+            raise ConfigError(f"{module_name} has no '{one_line(part, 40)}'{did_you_mean(part, known)}")
+        found = getattr(found, part)
     if not callable(found):
-        raise ConfigError(f"{name!r} is a {type(found).__name__}, not something that can be called")
+        raise ConfigError(f"'{name}' is a {type(found).__name__}; a target must be a class or a function")
     return found  # type: ignore[no-any-return]
 
 
-def _import(module_name: str, name: str) -> Any:
-    if module_name.split(".")[0] == "torchvision":
-        from trainer.vision import import_torchvision
-
-        import_torchvision()
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as fault:
-        if fault.name and (module_name == fault.name or module_name.startswith(f"{fault.name}.")):
-            raise ConfigError(f"{name!r}: there is no module {fault.name!r} to be imported from here") from fault
-        raise ConfigError(f"{name!r}: importing {module_name} failed: {fault}") from fault
-    except Exception as fault:
-        raise ConfigError(f"{name!r}: importing {module_name} failed: {type(fault).__name__}: {fault}") from fault
-
-
-def _unknown(kind: str, name: str, module_name: str, attribute: str, module: Any) -> str:
-    if ":" in name:
-        close = difflib.get_close_matches(attribute, [n for n in dir(module) if not n.startswith("_")], n=1)
-        hint = f"; did you mean '{module_name}:{close[0]}'?" if close else ""
-        return f"{module_name} has no {attribute!r}{hint}"
-    known = [*SHORT[kind], *(n for n in dir(module) if not n.startswith("_"))]
-    close = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(name.lower(), known, n=1)
-    hint = f"; did you mean '{close[0]}'?" if close else f"; short names are {', '.join(SHORT[kind])}, others are package.module:Name"
-    return f"there is no {kind} {name!r}{hint}"
-
-
-def targets(config: Config) -> Iterator[tuple[tuple[str | int, ...], str, Target]]:
-    """Every target of a config: where it stands, its kind, and itself."""
-    yield ("model",), "model", config.model
-    yield ("loss",), "loss", config.loss
-    for split in ("train", "valid", "test"):
-        target = getattr(config.data, split)
-        if target is not None:
-            yield ("data", split), "dataset", target
-    for name in ("train_transforms", "eval_transforms"):
-        for number, target in enumerate(getattr(config.data, name)):
-            yield ("data", name, number), "transform", target
-    yield ("optimizer",), "optimizer", config.optimizer
-    yield ("schedule",), "schedule", config.schedule
+def location(kind: str, name: str) -> tuple[str, str]:
+    """The module that holds a target and its name there; the name is empty where the module must be searched."""
+    path = name if ":" in name else SHORT[kind].get(name, SHORT[kind].get(name.lower(), f"{FALLBACK[kind]}:"))
+    module_name, _, attribute = path.partition(":")
+    return module_name, attribute
 
 
 def target_files(config: Config) -> dict[str, str]:
@@ -128,3 +94,78 @@ def target_files(config: Config) -> dict[str, str]:
         if module is not None and file:
             found[module.__name__] = file
     return found
+
+
+def _look_up(kind: str, name: str, module: ModuleType) -> str:
+    """A short name that is not in the table, as the library spells it: ``nadam`` -> ``NAdam``."""
+    ending = _NAME_ENDS_WITH.get(kind, "")
+    theirs = [known for known in dir(module) if _is_public_callable(module, known) and known.endswith(ending)]
+    if name in theirs:
+        return name
+    for known in theirs:
+        if _folded(name) in (_folded(known), _folded(known.removesuffix(ending))):
+            return known
+    known_here = ", ".join(SHORT[kind])
+    near = did_you_mean(name, [*SHORT[kind], *theirs])
+    raise ConfigError(
+        f"there is no {kind} '{one_line(name, 60)}'{near or f'; short names are {known_here}, any other is package.module:Name'}"
+    )
+
+
+def _is_public_callable(module: ModuleType, name: str) -> bool:
+    return not name.startswith("_") and callable(getattr(module, name))
+
+
+def _folded(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+def _import(module_name: str) -> ModuleType:
+    """Import a module; whatever goes wrong in it is one line.
+
+    Raises:
+        ConfigError: it is not there, or its code failed.
+    """
+    try:
+        if module_name.split(".")[0] == "torchvision":
+            _open_torchvision()
+        try:
+            return importlib.import_module(module_name)
+        except RuntimeError as error:
+            if "torchvision::" not in str(error):
+                raise
+            _open_torchvision()  # the user's module imports torchvision where its operators cannot be loaded
+            return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            raise ConfigError(f"there is no module '{missing}'{_near_module(missing)}") from error
+        raise ConfigError(f"importing {module_name} failed{_last_line(error)}: {one_line(str(error), 120)}") from error
+    except OstinatoError as error:
+        raise ConfigError(f"importing {module_name} failed: {error}") from error
+    except (Exception, SystemExit) as error:
+        text = one_line(f"{type(error).__name__}: {error}", 160)
+        raise ConfigError(f"importing {module_name} failed{_last_line(error)}: {text}") from error
+
+
+def _open_torchvision() -> None:
+    importlib.import_module("trainer.vision").import_torchvision()  # by name: this file itself must stay free of torch
+
+
+def _near_module(missing: str) -> str:
+    """A module beside the missing one with nearly its name."""
+    package, _, last = missing.rpartition(".")
+    if not package:
+        hint = did_you_mean(last, ["torch", "torchvision", "trainer", *(module.name for module in pkgutil.iter_modules(["."]))])
+        return hint or " on the path; it must be installed, or lie in the current folder"
+    known = pkgutil.iter_modules(getattr(importlib.import_module(package), "__path__", []))
+    return did_you_mean(missing, [f"{package}.{module.name}" for module in known])
+
+
+def _last_line(error: BaseException) -> str:
+    """`` (file.py:12)``, where an imported module failed."""
+    if isinstance(error, SyntaxError):
+        return ""  # its text says it
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    outside = "importlib" in frame.filename or frame.filename == __file__
+    return "" if outside else f" ({one_line(frame.filename, 120)}:{frame.lineno})"

@@ -55,7 +55,6 @@ class Update:
     ) -> None:
         self.world, self.model, self.loss, self.optimizer = world, model, loss, optimizer
         self.scaler, self.ema, self.meters = scaler, ema, meters
-        self.batch_size = config.data.batch_size
         self.seed, self.clip = config.seed, config.train.clip
         self.device = world.device
         assert isinstance(config.train.virtual_ranks, int)
@@ -122,9 +121,7 @@ class Update:
             self.buffers.end_leaf(leaf)
         if self.ddp is None and self.virtual_ranks > 1:
             self.stack.push(last, self._take_gradients())
-            total = self.stack.total()
-            torch._foreach_mul_([g for g in total if g is not None], 1.0 / self.virtual_ranks)
-            for parameter, gradient in zip(self.parameters, total, strict=True):
+            for parameter, gradient in zip(self.parameters, self.stack.total(), strict=True):
                 parameter.grad = gradient
         self.stack.clear()
         self.buffers.end_step()
@@ -140,8 +137,8 @@ class Update:
                 loss = self.loss(output, targets)
         count = len(targets)
         self.meters.add(place, count, loss.detach(), output.detach(), targets)
-        if samples != self.batch_size:  # micro-batches of unequal size count by their samples
-            loss = loss * (count * self.virtual_ranks / samples)
+        if count != samples:  # a share of the mean, so that the tree has only to add
+            loss = loss * (count / samples)
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def _take_gradients(self) -> list[torch.Tensor | None]:

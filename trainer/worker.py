@@ -7,6 +7,7 @@ import ctypes
 import faulthandler
 import logging
 import os
+import re
 import signal
 import sys
 import threading
@@ -14,6 +15,9 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from trainer import environment, errors
 from trainer.build import Job, build
@@ -104,6 +108,8 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
             heart.collect(writer, world.size, config.log.system_every_s)
             run.event("resumed" if name else "started", attempt=attempt, workers=world.size, checkpoint=name)
             log.info(_start_line(config, world, name))
+            if config.train.virtual_ranks != world.size and any(isinstance(m, nn.SyncBatchNorm) for m in job.state.model.modules()):
+                log.warning("SyncBatchNorm looks across workers: the bits depend on their number unless it equals train.virtual_ranks")
             recorder = threading.Thread(target=_record, args=(run, job, attempt), name="environment")
             recorder.start()  # git and hashes take their time, and the first step need not wait for them
             stack.callback(recorder.join)
@@ -185,6 +191,23 @@ class _Terminal(logging.Handler):
             print(record.getMessage(), flush=True)
 
 
+def known_fault(fault: Exception) -> str | None:
+    """What to do about a fault that torch raises and a person can mend; None: it is the user's code's or ours."""
+    text = str(fault)
+    found = re.match(r"(.+?) does not have a deterministic implementation", text)
+    if found:
+        return (
+            f"{found[1]} has no deterministic implementation in torch {torch.__version__}, so no run could be repeated; use another operation, "
+            "or set hardware.deterministic=false and do without the same bits"
+        )
+    if isinstance(fault, torch.OutOfMemoryError):
+        return (
+            "the GPU's memory is not enough for one micro-batch; more virtual ranks (train.virtual_ranks) make it smaller, "
+            "and leave the global batch as it is"
+        )
+    return None
+
+
 class _Outcome:
     """Where this rank writes down how it ended: known only once the ranks have agreed on the attempt's number."""
 
@@ -208,6 +231,11 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
         _say(str(fault))
     except Exception as fault:
         code = errors.TRAINING_FAILED
+        known = known_fault(fault)
+        if known is not None:
+            outcome.write(code, known)
+            _say(known)
+            os._exit(code)
         outcome.write(code, f"{type(fault).__name__}: {fault}", traceback.format_exc())
         log.error("the worker failed", exc_info=fault)
         _say(traceback.format_exc())

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from launcher.cli import app
 from tests.support.command import command, environment, ostinato
 
 CONFIG = """
@@ -13,7 +14,7 @@ data: {train: {target: digits}, batch_size: 64}
 optimizer: {target: sgd, lr: 0.1}
 train: {epochs: 1}
 """
-COMMANDS = ["train", "schema"]
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 PROBE = """
 import sys
 from launcher.cli import main
@@ -32,7 +33,7 @@ def probe(arguments, cwd):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["schema"], ["train", "digits.yaml", "--dry-run"], ["train", "missing.yaml"], ["train", "digits.yaml", "x=1"]],
+    [["--help"], ["--version"], ["schema"], ["train", "digits.yaml", "--dry-run"], ["train", "none.yaml"], ["train", "digits.yaml", "x=1"]],
     ids=" ".join,
 )
 def test_an_answer_that_trains_nothing_loads_no_torch_and_no_numpy(tmp_path, arguments):

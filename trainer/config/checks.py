@@ -17,7 +17,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 def problems(config: Config) -> list[Problem]:
     """Every contradiction, as (path, message)."""
     found = [*_batch(config), *_hardware(config), *_validation(config)]
-    for path, target in targets(config):
+    for path, _, target in targets(config):
         found += _target_name(path, target)
     return found
 
@@ -32,19 +32,19 @@ def batch_problem(batch_size: int, virtual_ranks: int) -> str | None:
     return f"batch_size {batch_size} does not divide over {virtual_ranks} virtual ranks; use {instead}"
 
 
-def targets(config: Config) -> Iterator[tuple[KeyPath, Target]]:
-    """Every target of a config with its path."""
-    yield ("model",), config.model
-    yield ("loss",), config.loss
-    yield ("optimizer",), config.optimizer
-    yield ("schedule",), config.schedule
+def targets(config: Config) -> Iterator[tuple[KeyPath, str, Target]]:
+    """Every target of a config: where it stands, its kind in the registry, and itself."""
+    yield ("model",), "model", config.model
+    yield ("loss",), "loss", config.loss
     for split in ("train", "valid", "test"):
         dataset = getattr(config.data, split)
         if dataset is not None:
-            yield ("data", split), dataset
+            yield ("data", split), "dataset", dataset
     for name in ("train_transforms", "eval_transforms"):
         for position, transform in enumerate(getattr(config.data, name)):
-            yield ("data", name, position), transform
+            yield ("data", name, position), "transform", transform
+    yield ("optimizer",), "optimizer", config.optimizer
+    yield ("schedule",), "schedule", config.schedule
 
 
 def _batch(config: Config) -> Iterator[Problem]:
@@ -84,4 +84,4 @@ def _target_name(path: KeyPath, target: Target) -> Iterator[Problem]:
         package, _, last = module.rpartition(".")
         yield (*path, "target"), f"'{module}' has no ':' before its last part; write {package}:{last}"
     elif not _MODULE.fullmatch(module) or (colon and not _MODULE.fullmatch(name)):
-        yield (*path, "target"), f"{ascii(target.target)} is no name of a target; write a short name or package.module:Name"
+        yield (*path, "target"), f"{target.target!a} is no name of a target; write a short name or package.module:Name"

@@ -64,7 +64,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     document = _read(Path(path), file)
     values: dict[str, Any] = document.value
     applied = apply(values, overrides)
-    origins = Origins(file, document.lines, applied.origins)
+    lines = {inner: line for inner, line in document.lines.items() if not within(inner, applied.origins)}
+    origins = Origins(file, lines, applied.origins)
     unread: list[Complaint] = [
         # What the command line replaced is no longer the file's, and so are its mistakes.
         *((f"{file}:{line}", inner, text) for line, inner, text in document.problems if not within(inner, applied.origins)),

@@ -12,7 +12,7 @@ from trainer.config.schema import Config
 from trainer.config.strict_yaml import scalar
 
 # What may change between two starts of one run without changing what is computed.
-_NO_ARITHMETIC = {
+_NO_ARITHMETIC: dict[str, bool | set[str]] = {
     "run": True,
     "log": True,
     "checkpoint": True,
@@ -62,7 +62,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 
 def _arithmetic(config: Config) -> dict[str, Any]:
-    return config.model_dump(exclude=_NO_ARITHMETIC)
+    return config.model_dump(exclude=dict(_NO_ARITHMETIC))
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -97,10 +97,10 @@ def parse(text: str, *, depth: int = 0) -> Document:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise Unreadable(mark.line + 1 if mark else 1, f"not valid YAML: {_plain(str(error.problem or error.context))}") from None
+        mark: Any = error.problem_mark or error.context_mark
+        raise Unreadable(mark.line + 1 if mark else 1, f"not valid YAML: {_plain(error.problem or str(error))}") from None
     except yaml.reader.ReaderError as error:
-        raise Unreadable(text.count("\n", 0, error.position) + 1, f"not valid YAML: {_plain(error.reason)}") from None
+        raise Unreadable(text.count("\n", 0, error.position) + 1, f"not valid YAML: {_plain(str(error.reason))}") from None
     except (yaml.YAMLError, ValueError, OverflowError):  # such as the escape "\UFFFFFFFF", which the parser does not check
         raise Unreadable(builder.line, "not valid YAML: check the escapes and quotes from here on") from None
     return builder.document
@@ -193,7 +193,8 @@ class _Builder:
         self._open.append(_Open(self._store(values), values))
 
     def _take_scalar(self, event: yaml.ScalarEvent) -> None:
-        value, wrong = event.value, None
+        value: Any = event.value
+        wrong: str | None = None
         if any("\ud800" <= letter <= "\udfff" for letter in value):
             value, wrong = None, "half of a surrogate pair, which is no text"
         elif event.style is None:  # neither quoted nor a block of text
@@ -210,21 +211,20 @@ class _Builder:
 
     def _take_key(self, key: Any, text: str) -> None:
         mapping = self._open[-1]
-        path = (*mapping.path, one_line(text, 40))
+        path = (*mapping.path, text)
+        mapping.key, mapping.forget = text, True
         if not isinstance(key, str):
             self.document.problems.append(
                 (self.line, path, "a key must be text; put it in quotes" if text else "a key is missing before ':'")
             )
-            mapping.key, mapping.forget = text, True
         elif key == "<<":
             raise Unreadable(self.line, "the merge key << is refused; write the values out")
         elif key in mapping.values:
-            first = self.document.lines[(*mapping.path, key)]
+            first = self.document.lines[path]
             self.document.problems.append((self.line, path, f"this key stands twice; the first is in line {first}"))
-            mapping.key, mapping.forget = text, True
         else:
-            mapping.key, mapping.forget = key, False
-            self.document.lines[(*mapping.path, key)] = self.line
+            mapping.forget = False
+            self.document.lines[path] = self.line
 
     def _store(self, value: Any) -> KeyPath:
         """Put a value where it belongs; gives its path."""
