@@ -1,7 +1,7 @@
 """What the tree costs: ``python -m benchmarks.reduction [--workers 2,3,4] [--rounds 7]``.
 
-A ResNet-18 (CIFAR stem, 11.2 million parameters) makes whole training steps on gloo ranks, with DDP's own all-reduce and with the tree, turn
-by turn in the same processes. Then V/W = 2 and 4 micro-batches a worker: the subtree stack against ordinary accumulation in ``.grad``.
+A ResNet-18 (CIFAR stem, 11.2 million parameters) makes whole training steps on gloo ranks, with DDP's own all-reduce and with the tree,
+turn by turn in the same processes. Then V/W = 2 and 4 micro-batches a worker: the subtree stack against ordinary accumulation in ``.grad``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from trainer.metrics.meters import Meters
 from trainer.models.resnet import resnet18
 from trainer.step import Update
 
-MICRO_BATCH = 8
+MICRO_BATCH, SIDE = 16, 32
 
 
 def config(virtual_ranks: int, world_size: int) -> Config:
@@ -44,7 +44,7 @@ def config(virtual_ranks: int, world_size: int) -> Config:
 
 
 def micro_batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return [(torch.randn(MICRO_BATCH, 3, 16, 16), torch.randint(10, (MICRO_BATCH,))) for _ in range(count)]
+    return [(torch.randn(MICRO_BATCH, 3, SIDE, SIDE), torch.randint(10, (MICRO_BATCH,))) for _ in range(count)]
 
 
 def tree_step(world: World, share: int) -> Callable[[], None]:
@@ -115,7 +115,7 @@ def fingerprint_cost() -> None:
     step = best(lambda: loss(model(inputs), targets).backward())
     own = best(lambda: quick(model.parameters()))
     print(
-        f"\nFingerprint of 11.2 million weights: {own * 1e3:.1f} ms; forward and backward of {MICRO_BATCH} images 16×16: {step * 1e3:.1f} ms."
+        f"\nFingerprint of 11.2 million weights: {own * 1e3:.1f} ms; of one forward and backward pass: {step * 1e3:.1f} ms."
     )
 
 
@@ -127,7 +127,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.share:
         measure(arguments.rounds, arguments.share)
-    print(f"\n### Whole step, ResNet-18 with CIFAR stem, {MICRO_BATCH} images 16×16 a micro-batch, medians of {arguments.rounds}\n")
+    print(f"\n### Whole step, ResNet-18 with CIFAR stem, {MICRO_BATCH} images {SIDE}×{SIDE} a micro-batch, medians of {arguments.rounds}\n")
     print("| workers | V/W | DDP's all-reduce, ms | the tree, ms | ratio |\n| ---: | ---: | ---: | ---: | ---: |", flush=True)
     for share, workers in [(1, w) for w in arguments.workers.split(",")] + [(2, "2"), (4, "2")]:
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", workers, "-m", "benchmarks.reduction"]

@@ -210,9 +210,8 @@ class TreeReduction:
             buffer[whole:] = self._sum(torch.cat([theirs[:size] for theirs, size in zip(everyone, self.sizes, strict=True)]))
 
     def _reduce_chunks(self, buffer: torch.Tensor, pieces: list[torch.Tensor], chunk: int) -> None:
-        if len(pieces) == 1:
-            outgoing = pieces[0]
-        else:
+        outgoing = pieces[0]
+        if len(pieces) > 1:  # chunk by chunk, in each chunk piece by piece
             outgoing = torch.stack([piece.view(self.world_size, chunk) for piece in pieces], dim=1).view(-1)
         slots = self._scratch(buffer, sum(self.sizes) * chunk)
         dist.all_to_all_single(slots, outgoing, [size * chunk for size in self.sizes], [len(pieces) * chunk] * self.world_size)

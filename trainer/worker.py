@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import sysconfig
 import threading
 import time
 import traceback
@@ -191,14 +192,21 @@ class _Terminal(logging.Handler):
             print(record.getMessage(), flush=True)
 
 
+def _place(fault: Exception) -> str:
+    """The line of the user's own code in which a fault came up; empty where only torch's and our code took part."""
+    libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parent), sysconfig.get_paths()["stdlib"])
+    frames = [f for f in traceback.extract_tb(fault.__traceback__) if not f.filename.startswith((*libraries, "<"))]
+    return f" ({frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+
+
 def known_fault(fault: Exception) -> str | None:
     """What to do about a fault that torch raises and a person can mend; None: it is the user's code's or ours."""
     text = str(fault)
     found = re.match(r"(.+?) does not have a deterministic implementation", text)
     if found:
         return (
-            f"{found[1]} has no deterministic implementation in torch {torch.__version__}, so no run could be repeated; use another operation, "
-            "or set hardware.deterministic=false and do without the same bits"
+            f"{found[1]} has no deterministic implementation in torch {torch.__version__}, so no run could be repeated; "
+            "use another operation, or set hardware.deterministic=false and do without the same bits"
         )
     if isinstance(fault, torch.OutOfMemoryError):
         return (
@@ -236,7 +244,7 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
             outcome.write(code, known)
             _say(known)
             os._exit(code)
-        outcome.write(code, f"{type(fault).__name__}: {fault}", traceback.format_exc())
+        outcome.write(code, f"{type(fault).__name__}: {fault}{_place(fault)}", traceback.format_exc())
         log.error("the worker failed", exc_info=fault)
         _say(traceback.format_exc())
     else:

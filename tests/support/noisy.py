@@ -57,3 +57,27 @@ class NoisyNet(nn.Sequential):
             nn.Dropout(0.3),
             nn.Linear(64, 4),
         )
+
+
+class Unrepeatable(NoisyNet):
+    """A model with an operation that torch has no deterministic implementation of, in evaluation only."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores = super().forward(images)
+        if not self.training:
+            scores = torch.zeros_like(scores).put_(torch.arange(scores.numel()), scores.reshape(-1))
+        return scores
+
+
+class Exploding(NoisyNet):
+    """A model whose output overflows as soon as its weights have moved."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images) * 1e30
+
+
+class Clumsy(NoisyNet):
+    """A model whose code has a mistake."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images[:, 5])
