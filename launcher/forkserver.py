@@ -12,8 +12,14 @@ from types import ModuleType
 
 from launcher.in_forkserver import LAUNCHER_PID, SERVER
 
-# Unpickling a worker's task imports these; loaded once here instead of in each worker.
-ELASTIC = ("torch.distributed.elastic.multiprocessing.api", "torch.multiprocessing.spawn")
+# Loaded once here instead of in each worker: what unpickling a worker's task imports, and what the deterministic switch and the
+# first optimizer import (0.85 s of one core; with 4 workers on 2 cores the first step comes 1 s sooner).
+PRELOADED = (
+    "torch.distributed.elastic.multiprocessing.api",
+    "torch.multiprocessing.spawn",
+    "torch._dynamo",
+    "torch._inductor.config",
+)
 
 
 @contextmanager
@@ -40,7 +46,7 @@ def start(modules: Sequence[str]) -> None:
         raise RuntimeError("the fork server belongs to a launcher, and this is a worker")
     os.environ[LAUNCHER_PID] = os.environ[SERVER] = str(os.getpid())
     try:
-        forkserver.set_forkserver_preload(["launcher.in_forkserver", *modules, *ELASTIC])
+        forkserver.set_forkserver_preload(["launcher.in_forkserver", *modules, *PRELOADED])
         with nameless_main():
             forkserver.ensure_running()
     finally:

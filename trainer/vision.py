@@ -48,9 +48,9 @@ def import_torchvision() -> ModuleType:
 
 def _declare_operators() -> None:
     if not _declared:
-        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        library = torch.library.Library("torchvision", "DEF")
         for schema in _SCHEMAS:
-            library.define(schema)  # type: ignore[no-untyped-call]
+            library.define(schema)
         _declared.append(library)
 
 

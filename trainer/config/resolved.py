@@ -42,7 +42,7 @@ _Dumper.add_representer(str, _text)
 
 def dump(config: Config) -> str:
     """YAML with every default filled in, which ``load`` reads back to an equal config."""
-    return _yaml(config.model_dump())
+    return to_yaml(config.model_dump())
 
 
 def config_hash(config: Config) -> str:
@@ -74,9 +74,10 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    return "not set" if value is _ABSENT else _yaml([value], flow=True).strip()[1:-1]
+    return "not set" if value is _ABSENT else to_yaml([value], flow=True).strip()[1:-1]
 
 
-def _yaml(value: Any, *, flow: bool = False) -> str:
+def to_yaml(value: Any, *, flow: bool = False) -> str:
+    """YAML for plain values that our own reader takes for the same values again."""
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=flow, width=2**31)
     return text

@@ -28,12 +28,12 @@ _BASED_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _INFINITE = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
-_NOT_ON_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 # The parser's own words -> what helps a person.
 _PLAIN_WORDS = (
     ("'\\t'", "a tab; indent with spaces"),
     ("mapping values are not allowed", "a ':' where no value can begin; check the indentation, or quote the text"),
+    ("but found ':'", "a key is missing before ':'"),
     ("could not find expected ':'", "expected 'key: value'"),
     ("expected <block end>", "this line's indentation fits no line above it"),
     ("found unexpected end of stream", "the end of the file inside quotes"),
@@ -134,7 +134,7 @@ def scalar(text: str) -> Any:
 
 def one_line(text: str, width: int = 80) -> str:
     """The text without line breaks and control characters, cut to a width."""
-    text = _NOT_ON_ONE_LINE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
@@ -163,9 +163,10 @@ class _Builder:
 
     def take(self, event: yaml.Event) -> None:
         """Add one event."""
-        self.line = event.start_mark.line + 1
+        start: Any = event.start_mark
+        self.line = start.line + 1
         if isinstance(event, yaml.AliasEvent):
-            raise Unreadable(self.line, f"the alias *{one_line(event.anchor, 40)} is refused; write the value out")
+            raise Unreadable(self.line, f"the alias *{one_line(str(event.anchor), 40)} is refused; write the value out")
         if isinstance(event, yaml.NodeEvent):
             self._refuse_extras(event)
         if isinstance(event, yaml.DocumentStartEvent):
@@ -203,13 +204,14 @@ class _Builder:
             except ValueError as error:
                 value, wrong = None, str(error)
         if self._open and isinstance(self._open[-1].values, dict) and self._open[-1].key is None:
-            self._take_key(value, event.value)
+            self._take_key(value, event)
             return
         path = self._store(value)
         if wrong is not None:
             self.document.problems.append((self.line, path, wrong))
 
-    def _take_key(self, key: Any, text: str) -> None:
+    def _take_key(self, key: Any, event: yaml.ScalarEvent) -> None:
+        text = event.value
         mapping = self._open[-1]
         path = (*mapping.path, text)
         mapping.key, mapping.forget = text, True
@@ -217,7 +219,7 @@ class _Builder:
             self.document.problems.append(
                 (self.line, path, "a key must be text; put it in quotes" if text else "a key is missing before ':'")
             )
-        elif key == "<<":
+        elif key == "<<" and event.style is None:
             raise Unreadable(self.line, "the merge key << is refused; write the values out")
         elif key in mapping.values:
             first = self.document.lines[path]
