@@ -115,7 +115,7 @@ def complaint(problem: str) -> str:
 
 def main() -> int:
     """The ``ostinato`` command; returns its exit code."""
-    code = _answer()
+    code = answer()
     if "torch" in sys.modules:
         # Taking torch apart module by module costs 0.5 s and gains nothing. What has to be tidied up has been told to atexit.
         atexit._run_exitfuncs()
@@ -125,7 +125,8 @@ def main() -> int:
     return code
 
 
-def _answer() -> int:
+def answer() -> int:
+    """Carry out the command in ``sys.argv``, and return its exit code."""
     if COMPLETION in os.environ:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 

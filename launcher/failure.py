@@ -107,7 +107,8 @@ def _describe(cause: WorkerEnd, failed: Sequence[WorkerEnd]) -> list[str]:
     elif cause.exit_code < 0:
         lines = [f"rank {cause.rank} was killed by {signal_name(-cause.exit_code)}{_hint(-cause.exit_code)}"]
     else:
-        lines = [f"rank {cause.rank} ended with exit code {cause.exit_code} without a word"]
+        meaning = EXIT_CODES.get(cause.exit_code)
+        lines = [f"rank {cause.rank} ended with exit code {cause.exit_code}{f' ({meaning})' if meaning else ''} and left no reason"]
         lines += [f"  {line}" for line in cause.message.strip().splitlines()[-5:]]
     others = sorted(end.rank for end in failed if end is not cause)
     room = MAX_LINES - 1 - bool(others)

@@ -44,7 +44,8 @@ def start(modules: Sequence[str]) -> None:
     """
     if multiprocessing.parent_process() is not None:
         raise RuntimeError("the fork server belongs to a launcher, and this is a worker")
-    os.environ[LAUNCHER_PID] = os.environ[SERVER] = str(os.getpid())
+    os.environ[LAUNCHER_PID] = str(os.getpid())
+    os.environ[SERVER] = "1"
     try:
         forkserver.set_forkserver_preload(["launcher.in_forkserver", *modules, *PRELOADED])
         with nameless_main():

@@ -57,5 +57,5 @@ def _guard() -> None:
         os._exit(1)
 
 
-if os.environ.get(SERVER) == os.environ.get(LAUNCHER_PID) == str(os.getppid()):
+if os.environ.pop(SERVER, None):  # set for the server's start alone; what a worker starts does not see it
     _guard()

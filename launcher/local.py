@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,12 +46,19 @@ def run(job: Job) -> int:
         # Asked before anything is loaded, and before --fresh could move the folder of a run that is under way.
         RunLock(folder.lock).release()
     os.environ.update(job.env)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # While torch is loaded a KeyboardInterrupt can vanish in one of its `except` clauses. Nothing runs yet that would have to be
+        # stopped in good order, so the system may end this process; the fork server goes with it.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     if job.fresh or not folder.finished():
         forkserver.start([WORKER])
     # From here on torch is loaded, in this process and in the fork server side by side.
     from launcher.agent import run_node
+    from trainer.distributed import pick_device
     from trainer.prepare import prepare
 
+    if job.device == "cuda":
+        pick_device(job.device, 0, job.workers_per_node)  # says here what a worker would say later, beside a new run folder
     prepared = prepare(job.config, job.overrides, world_size=job.workers, local_size=job.workers_per_node, fresh=job.fresh)
     print(prepared.message, flush=True)
     if prepared.status == "finished":

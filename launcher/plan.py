@@ -26,6 +26,7 @@ class Job:
         workers_per_node: worker processes on each of them.
         argv: the command that a worker's work equals.
         env: variables that each worker gets.
+        device: what the config asks to compute on.
         fresh: begin anew where a run exists already.
     """
 
@@ -36,6 +37,7 @@ class Job:
     workers_per_node: int
     argv: tuple[str, ...]
     env: dict[str, str]
+    device: str = "auto"
     fresh: bool = False
 
     @property
@@ -138,5 +140,6 @@ def make_job(
         workers_per_node=workers,
         argv=("python", "-m", "trainer", run_dir),
         env=env,
+        device=config.hardware.device,
         fresh=fresh,
     )

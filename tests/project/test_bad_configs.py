@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli import main
+from launcher.cli import answer
 from tests.support.broken_configs import BROKEN, BrokenConfig
 from tests.support.jobs import environment, ostinato
 
@@ -37,7 +37,7 @@ def test_what_the_schema_can_see_is_refused_in_one_line_with_its_place_and_nothi
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["ostinato", "train", "broken.yaml", *broken.overrides])
     monkeypatch.setattr(sys, "path", list(sys.path))
-    assert main() == 2
+    assert answer() == 2
     out, err = capsys.readouterr()
     check(broken, out, err, tmp_path)
 
@@ -79,7 +79,7 @@ def test_plain_torchrun_refuses_a_bad_config_as_well_and_one_rank_says_so(tmp_pa
 
 def test_what_the_schema_can_see_is_answered_without_torch(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("model: {target: mlp}\ntrain: {epoch: 3}\n")
-    code = "import sys; from launcher.cli import main; code = main(); print('torch' in sys.modules); sys.exit(code)"
+    code = "import sys; from launcher.cli import answer; code = answer(); print('torch' in sys.modules); sys.exit(code)"
     done = subprocess.run(
         [sys.executable, "-c", code, "train", "broken.yaml"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
     )

@@ -31,7 +31,7 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     try:
-        plain = isinstance(scalar(text), str) and text != "<<"
+        plain = isinstance(scalar(text), str) and text != "<<" and text.isprintable()  # PyYAML writes U+0085 as it is, reads a space
     except ValueError:
         plain = False
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')

@@ -52,7 +52,8 @@ def test_a_peer_that_the_agent_terminated_or_that_aborted_is_not_the_cause():
 def test_a_worker_that_left_without_a_word_keeps_an_exit_code_of_ours_and_any_other_is_a_failed_training():
     assert judge([WorkerEnd(0, 3)]).exit_code == 3
     assert judge([WorkerEnd(0, 17)]).exit_code == TRAINING_FAILED
-    assert judge([WorkerEnd(0, 17)]).lines == ("rank 0 ended with exit code 17 without a word",)
+    assert judge([WorkerEnd(0, 17)]).lines == ("rank 0 ended with exit code 17 and left no reason",)
+    assert "no usable checkpoint" in judge([WorkerEnd(0, 3)]).lines[0]
 
 
 def test_a_request_that_met_workers_which_did_not_listen_yet_is_a_stop():

@@ -4,6 +4,7 @@ import contextlib
 import json
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -78,6 +79,23 @@ def test_a_users_own_module_is_found_beside_the_command_and_its_fault_told_in_te
     last = done.stderr.splitlines()[-1]
     assert last.startswith("log: runs/mine/logs/attempt-000/rank-")
     assert (folder / last.removeprefix("log: ")).is_file()
+
+
+@pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_told_before_anything_is_created(folder):
+    done = ostinato("train", "quick.yaml", "hardware.device=cuda", "--nproc-per-node", "2", cwd=folder)
+    assert done.returncode == 2
+    assert "a GPU for each of the 2 workers here, 0 visible" in done.stderr
+    assert not (folder / "runs").exists()
+
+
+def test_ctrl_c_before_there_is_a_run_ends_at_once_and_leaves_nothing_running(folder):
+    process = started(["train", "quick.yaml", "--nproc-per-node", "2"], cwd=folder)
+    time.sleep(0.6)  # torch is being loaded
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)  # whoever were left would hold the pipe
+    assert process.returncode in (-signal.SIGINT, 75), stderr  # 75: this machine is quick, and there was a run already
+    assert "Traceback" not in stderr
 
 
 def test_ctrl_c_stops_with_a_checkpoint_and_the_same_command_goes_on(running, folder):
