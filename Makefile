@@ -35,8 +35,10 @@ fix: $(STAMP)  ## Mend what the linter and formatter can mend
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## Measure; see benchmarks/
+	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.first_step
 	$(BIN)/python -m benchmarks.step_overhead
+	$(BIN)/python -m benchmarks.reduction
 
 clean:  ## Remove the environment and caches; runs and data stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

@@ -23,14 +23,15 @@ class Contender:
     command: list[str]
 
 
-def run(contender: Contender, folder: Path) -> tuple[float, Path]:
-    """Run one command in a fresh folder; the time at which it was typed, and where its stamps are."""
+def run(contender: Contender, folder: Path) -> tuple[float, Path] | None:
+    """Run one command in a fresh folder; the time at which it was typed, and where its stamps are. None: it does not run here."""
     stamps = folder / "stamps"
     environment = {**os.environ, "STAMPS": str(stamps), "PYTHONPATH": str(ROOT)}
     began = time.time()
     done = subprocess.run(contender.command, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
-        raise SystemExit(f"{contender.name} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        print(f"  {contender.name} failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}", file=sys.stderr)
+        return None
     return began, stamps
 
 
@@ -41,9 +42,11 @@ def compare(contenders: list[Contender], rounds: int, figure: Callable[[float, P
         order = contenders if number % 2 == 0 else contenders[::-1]
         for contender in order:
             with tempfile.TemporaryDirectory() as folder:
-                found[contender.name].append(figure(*run(contender, Path(folder))))
-            print(f"  round {number + 1}: {contender.name}: {found[contender.name][-1]:.6g}", file=sys.stderr)
-    return found
+                seen = run(contender, Path(folder))
+                if seen is not None:
+                    found[contender.name].append(figure(*seen))
+                    print(f"  round {number + 1}: {contender.name}: {found[contender.name][-1]:.6g}", file=sys.stderr)
+    return {name: values for name, values in found.items() if values}
 
 
 def table(found: dict[str, list[float]], base: str, unit: str, scale: float) -> str:

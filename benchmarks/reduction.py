@@ -114,9 +114,7 @@ def fingerprint_cost() -> None:
 
     step = best(lambda: loss(model(inputs), targets).backward())
     own = best(lambda: quick(model.parameters()))
-    print(
-        f"\nFingerprint of 11.2 million weights: {own * 1e3:.1f} ms; of one forward and backward pass: {step * 1e3:.1f} ms."
-    )
+    print(f"\nFingerprint of 11.2 million weights: {own * 1e3:.1f} ms; of one forward and backward pass: {step * 1e3:.1f} ms.")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -23,7 +24,7 @@ def main() -> None:
         command = [sys.executable, "-m", "launcher", *TYPED.split()[1:]]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
-    console = Console(record=True, width=118, file=Path(os.devnull).open("w"))
+    console = Console(record=True, width=118, file=io.StringIO())
     console.print(Text.assemble(("$ ", "bold green"), (TYPED, "bold")))
     console.print(Text(done.stdout.rstrip()))
     picture = console.export_svg(title="ostinato")

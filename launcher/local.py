@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import forkserver
-from launcher.closing import closing_lines, with_outcomes
+from launcher.closing import closing_lines, done_line, with_outcomes
 from launcher.failure import Verdict, judge
 from launcher.plan import Job, asked_workers, choose_workers, make_job, run_folder
 from trainer.config.load import load
@@ -62,6 +62,7 @@ def run(job: Job) -> int:
     prepared = prepare(job.config, job.overrides, world_size=job.workers, local_size=job.workers_per_node, fresh=job.fresh)
     print(prepared.message, flush=True)
     if prepared.status == "finished":
+        print(done_line(folder), flush=True)
         return DONE
     lock = RunLock(folder.lock)
     try:

@@ -59,7 +59,8 @@ def train_epoch(job: Job, around: Around) -> bool:
         return True
     for micro_batches in job.loader.epoch(state.epoch, state.epoch_step):
         heart.phase = "step"
-        agreement.ask(around.request.by is not None, around.saver.due(time.monotonic()))
+        now = time.monotonic()
+        agreement.ask(around.request.by is not None, around.saver.due(now), now)
         state.schedule.apply(state.step)
         samples = job.plan.samples(state.epoch_step)
         log_now = (state.step + 1) % log_every == 0

@@ -12,7 +12,7 @@ from trainer.config.load import Loaded, differences, dump, load
 from trainer.config.schema import Config
 from trainer.config.targets import check_targets
 from trainer.distributed import threads_per_worker
-from trainer.errors import ConfigError, RunFolderError
+from trainer.errors import RunFolderError
 from trainer.rundir import RunDir, write_atomic
 
 
@@ -77,14 +77,14 @@ def fill(config: Config, world_size: int, local_size: int) -> Config:
 
 
 def _check(config: Config, loaded: Loaded, world_size: int) -> None:
-    faults = [f"{loaded.origin(path)}: {'.'.join(map(str, path))}: {message}" for path, message in checks.problems(config)]
+    faults = checks.problems(config)
     ranks = config.train.virtual_ranks
     assert isinstance(ranks, int)
     if ranks % world_size:
-        fits = [str(w) for w in range(1, ranks + 1) if ranks % w == 0]
-        faults.append(f"{world_size} workers cannot share {ranks} virtual ranks evenly; start {', '.join(fits)} of them")
+        fits = ", ".join(str(w) for w in range(1, ranks + 1) if ranks % w == 0)
+        faults.append((("train", "virtual_ranks"), f"{world_size} workers cannot share {ranks} virtual ranks evenly; start {fits} of them"))
     if faults:
-        raise ConfigError(*faults)
+        raise loaded.error(*faults)
 
 
 def _reopen(run: RunDir, loaded: Loaded, world_size: int) -> Prepared:

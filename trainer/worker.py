@@ -236,17 +236,17 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
     except OstinatoError as fault:
         code = fault.exit_code
         outcome.write(code, str(fault))
-        _say(str(fault))
+        _say(str(fault), outcome)
     except Exception as fault:
         code = errors.TRAINING_FAILED
         known = known_fault(fault)
         if known is not None:
             outcome.write(code, known)
-            _say(known)
+            _say(known, outcome)
             os._exit(code)
         outcome.write(code, f"{type(fault).__name__}: {fault}{_place(fault)}", traceback.format_exc())
         log.error("the worker failed", exc_info=fault)
-        _say(traceback.format_exc())
+        _say(traceback.format_exc(), outcome)
     else:
         outcome.write(code)
         return code
@@ -256,7 +256,8 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
     os._exit(code)
 
 
-def _say(text: str) -> None:
-    """Tell the terminal, unless a launcher does; ranks with the same fault do not say it again."""
-    if os.environ.get("OSTINATO_LAUNCHED") != "1" and os.environ.get("RANK", "0") == "0":
+def _say(text: str, outcome: _Outcome) -> None:
+    """Tell the terminal, unless a launcher does from the outcome's file; ranks with the same fault do not say it again."""
+    told_by_launcher = os.environ.get("OSTINATO_LAUNCHED") == "1" and outcome.path is not None
+    if not told_by_launcher and os.environ.get("RANK", "0") == "0":
         print(text, file=sys.stderr, flush=True)

@@ -58,7 +58,7 @@ def go_on(config: Config, folder: str, stop_at: int, sabotage: Callable[[build.J
     if sabotage is not None:
         sabotage(job)
     writer = MetricsWriter(run, False, 0, job.state.step) if world.is_main else None
-    around = loop.Around(Heart(run, world.rank, 0), writer, saver, StopAt(job, stop_at), Agreement(world))
+    around = loop.Around(Heart(run, world.rank, 0), writer, saver, StopAt(job, stop_at), Agreement(world, pause_s=0))
     finished = loop.train(job, around)
     job.loader.close()
     state = job.state.state_dict(world)

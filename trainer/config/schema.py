@@ -104,7 +104,7 @@ class EarlyStopSection(Section):
     patience: PositiveInt
     """Epochs without improvement after which training ends."""
 
-    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """The least change that counts as an improvement."""
 
 
