@@ -55,7 +55,7 @@ def tree_step(world: World, share: int) -> Callable[[], None]:
     assert settings.train.clip == ClipSection()
     update = Update(settings, world, model, nn.CrossEntropyLoss(), optimizer, None, None, Meters(share, world.device))
     batches = micro_batches(share)
-    return lambda: (update(batches, 0, settings.data.batch_size), None)[1]
+    return lambda: (update(batches, 0, [MICRO_BATCH] * share, settings.data.batch_size), None)[1]
 
 
 def plain_step(world: World, share: int) -> Callable[[], None]:

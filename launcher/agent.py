@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import torch
 from torch.distributed import FileStore
-from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
@@ -113,6 +113,7 @@ class _Agent(LocalElasticAgent):
         super().__init__(spec, logs, start_method="forkserver")
         self.processes: dict[int, BaseProcess] = {}
         self.workers: dict[int, psutil.Process] = {}
+        self.all_gone = False
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         pids: dict[int, Any] = super()._start_workers(worker_group)
@@ -126,6 +127,17 @@ class _Agent(LocalElasticAgent):
                 workers[rank] = psutil.Process(pid)
         self.workers = workers
         return pids
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result: RunResult = super()._monitor_workers(worker_group)
+        if result.state is not WorkerState.HEALTHY:
+            return result
+        # torch waits for ever for the value of a worker that left with exit code 0 and gave none. A second look, because what
+        # ended after torch's own look is reported at its next one.
+        if self.all_gone:
+            return RunResult(state=WorkerState.FAILED)
+        self.all_gone = all(process.exitcode is not None for process in self.processes.values())
+        return result
 
 
 @dataclass
@@ -255,7 +267,7 @@ def _ends(agent: _Agent, result: RunResult, killed: set[int]) -> list[WorkerEnd]
         ends.append(
             WorkerEnd(
                 rank=rank,
-                exit_code=process.exitcode or 0,
+                exit_code=process.exitcode,
                 value=result.return_values.get(rank),
                 by_launcher=rank in killed,
                 message="" if "see: https://" in message else message,

@@ -62,10 +62,15 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+def _same(one: Any, two: Any) -> bool:
+    """Equality, in which NaN equals NaN: two runs that went wrong in the same way do not differ."""
+    return bool(one == two or (one != one and two != two))
+
+
 def _pairs(one: dict[str, Any], two: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     left, right = dict(_flat(one)), dict(_flat(two))
     for key in [*left, *(key for key in right if key not in left)]:
-        if left.get(key) != right.get(key):
+        if not _same(left.get(key), right.get(key)):
             yield key, left.get(key), right.get(key)
 
 
@@ -108,7 +113,7 @@ def first_step(one: RunDir, two: RunDir) -> Difference | None:
     for key in sorted(left.keys() & right.keys(), key=lambda key: (key[0], order.get(key[1], 9))):
         for figure in COMPARED:
             a, b = left[key].get(figure), right[key].get(figure)
-            if a != b:
+            if not _same(a, b):
                 return Difference("step", f"step {key[0]}, {key[1]} {figure}", a, b)
     return None
 

@@ -27,7 +27,7 @@ class WorkerEnd:
 
     Args:
         rank: its rank.
-        exit_code: as the system tells it; negative: the signal that ended it.
+        exit_code: as the system tells it; negative: the signal that ended it; None: the system tells nothing.
         value: what its function returned, if it did.
         outcome: what it wrote about its end, ``{"exit_code", "error", "time"}``, if it did.
         by_launcher: it was killed by the launcher, because a peer was gone.
@@ -35,7 +35,7 @@ class WorkerEnd:
     """
 
     rank: int
-    exit_code: int
+    exit_code: int | None
     value: int | None = None
     outcome: Mapping[str, Any] | None = None
     by_launcher: bool = False
@@ -46,16 +46,22 @@ class WorkerEnd:
         """Its exit code in the sense of our table."""
         if self.outcome is not None:
             return int(self.outcome["exit_code"])
-        if self.exit_code == 0:
-            return DONE if self.value is None else self.value
-        if self.exit_code < 0:
+        if self.exit_code is None or self.exit_code < 0:
             return LOST
+        if self.exit_code == 0:
+            # Somebody's `os._exit(0)` looks like success to the system; a worker that is through says so.
+            return TRAINING_FAILED if self.value is None else self.value
         return self.exit_code if self.exit_code in EXIT_CODES else TRAINING_FAILED
 
     @property
     def wordless(self) -> bool:
         """Whether it failed without saying why."""
-        return self.exit_code != 0 and self.outcome is None
+        return self.outcome is None and (self.exit_code != 0 or self.value is None)
+
+    @property
+    def signal(self) -> int:
+        """The signal that ended it; 0: none."""
+        return -self.exit_code if self.exit_code is not None and self.exit_code < 0 else 0
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def judge(ends: Sequence[WorkerEnd], *, stop_requested: bool = False) -> Verdict
     failed = [end for end in ends if end.code not in (DONE, STOPPED)]
     if not failed:
         return Verdict(STOPPED if any(end.code == STOPPED for end in ends) else DONE)
-    if stop_requested and any(end.wordless and end.exit_code == -signal.SIGTERM for end in failed):
+    if stop_requested and any(end.wordless and end.signal == signal.SIGTERM for end in failed):
         # The request met a worker that had not begun to listen, which is before its first step.
         return Verdict(STOPPED, ("stopped before training began; the same command starts it",))
     cause = min(failed, key=_suspicion)
@@ -94,7 +100,7 @@ def _suspicion(end: WorkerEnd) -> tuple[int, float, int]:
     time = float(end.outcome.get("time", 0.0)) if end.outcome else 0.0
     if end.by_launcher:
         return (3, time, end.rank)
-    if end.wordless and (end.exit_code > 0 or -end.exit_code in FATAL):
+    if end.wordless and end.exit_code is not None and (end.exit_code >= 0 or end.signal in FATAL):
         return (0, time, end.rank)
     return (2 if end.wordless else 1, time, end.rank)
 
@@ -104,8 +110,12 @@ def _describe(cause: WorkerEnd, failed: Sequence[WorkerEnd]) -> list[str]:
     if cause.outcome is not None:
         text = str(cause.outcome.get("error") or EXIT_CODES.get(cause.code, "failed")).strip().splitlines()
         lines = [f"rank {cause.rank}: {text[0]}", *(f"  {line}" for line in text[1:])]
-    elif cause.exit_code < 0:
-        lines = [f"rank {cause.rank} was killed by {signal_name(-cause.exit_code)}{_hint(-cause.exit_code)}"]
+    elif cause.exit_code is None:
+        lines = [f"rank {cause.rank} is gone, and the system does not say how it ended"]
+    elif cause.signal:
+        lines = [f"rank {cause.rank} was killed by {signal_name(cause.signal)}{_hint(cause.signal)}"]
+    elif cause.exit_code == 0:
+        lines = [f"rank {cause.rank} ended without a word before the training was through; does some code call os._exit(0)?"]
     else:
         meaning = EXIT_CODES.get(cause.exit_code)
         lines = [f"rank {cause.rank} ended with exit code {cause.exit_code}{f' ({meaning})' if meaning else ''} and left no reason"]

@@ -58,8 +58,8 @@ def run(job: Job) -> int:
     from trainer.prepare import prepare
 
     if job.device == "cuda":
-        pick_device(job.device, 0, job.workers_per_node)  # says here what a worker would say later, beside a new run folder
-    prepared = prepare(job.config, job.overrides, world_size=job.workers, local_size=job.workers_per_node, fresh=job.fresh)
+        pick_device(job.device, 0, job.workers)  # says here what a worker would say later, beside a new run folder
+    prepared = prepare(job.config, job.overrides, world_size=job.workers, fresh=job.fresh)
     print(prepared.message, flush=True)
     if prepared.status == "finished":
         print(done_line(folder), flush=True)
@@ -72,7 +72,7 @@ def run(job: Job) -> int:
         from trainer.worker import run as entry
 
         attempt = folder.next_attempt()
-        result = run_node(entry, job.run_dir, workers=job.workers_per_node, env=job.env)
+        result = run_node(entry, job.run_dir, workers=job.workers, env=job.env)
         if result.abandoned:
             verdict = Verdict(LOST, (ABANDONED,))
         else:

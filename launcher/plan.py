@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.config.checks import divisors
 from trainer.config.schema import Config
 from trainer.errors import ConfigError
 
@@ -22,8 +23,7 @@ class Job:
         config: the config file.
         overrides: ``section.key=value`` from the command line.
         run_dir: the run folder.
-        nodes: machines that take part.
-        workers_per_node: worker processes on each of them.
+        workers: worker processes.
         argv: the command that a worker's work equals.
         env: variables that each worker gets.
         device: what the config asks to compute on.
@@ -33,17 +33,11 @@ class Job:
     config: str
     overrides: tuple[str, ...]
     run_dir: str
-    nodes: int
-    workers_per_node: int
+    workers: int
     argv: tuple[str, ...]
     env: dict[str, str]
     device: str = "auto"
     fresh: bool = False
-
-    @property
-    def workers(self) -> int:
-        """Worker processes on all machines."""
-        return self.nodes * self.workers_per_node
 
     def as_json(self) -> dict[str, Any]:
         """The job as plain types."""
@@ -55,7 +49,7 @@ class Job:
         rows = {
             "config": " ".join((self.config, *self.overrides)),
             "run folder": self.run_dir + (" (begun anew)" if self.fresh else ""),
-            "workers": f"{self.workers_per_node} on {'this machine' if self.nodes == 1 else f'each of {self.nodes} machines'}",
+            "workers": f"{self.workers} on this machine",
             "each worker": " ".join(self.argv),
             "variables": variables,
         }
@@ -73,11 +67,6 @@ def asked_workers(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or int(text) < 1:
         raise ConfigError(f"command line: {FLAG}={text}: must be auto or a whole number >= 1")
     return int(text)
-
-
-def divisors(number: int) -> list[int]:
-    """All numbers that divide this one, ascending."""
-    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def choose_workers(asked: int | None, devices: int, virtual_ranks: int | None) -> int:
@@ -126,7 +115,8 @@ def make_job(
     threads = max(1, cpus // workers) if config.hardware.threads == "auto" else config.hardware.threads
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     env = {
-        # Libraries read it when they are loaded, so it stands before any of them is; the worker sets torch's own count besides.
+        # Libraries read it when they are loaded, so it stands before any of them is: an upper bound, as the worker sets torch's own
+        # count by the run folder's config.
         "OMP_NUM_THREADS": str(threads),
         # Workers of one machine meet on the loopback interface: no other machine can reach them, and no host name is looked up.
         "GLOO_SOCKET_IFNAME": environ.get("GLOO_SOCKET_IFNAME", loopback),
@@ -136,8 +126,7 @@ def make_job(
         config=config_path,
         overrides=tuple(overrides),
         run_dir=run_dir,
-        nodes=1,
-        workers_per_node=workers,
+        workers=workers,
         argv=("python", "-m", "trainer", run_dir),
         env=env,
         device=config.hardware.device,

@@ -4,53 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
-from launcher.compare import Difference, differences
+from launcher.compare import Difference, differences, first_step
+from launcher.trials import Trial, TrialFailed, carry_out, kill_steps, steps_of, trials
 from trainer.config.load import load
 from trainer.config.schema import Config
 from trainer.errors import DIFFERENT, DONE, ConfigError, OstinatoError
-from trainer.rundir import RunDir, read_json, read_jsonl
-
-POLL_S = 0.005
-START_LIMIT_S = 300.0
 
 
-@dataclass
-class Trial:
-    """One way to run the config, and what came of it."""
-
-    name: str
-    worlds: list[int]
-    """Workers of each attempt; a kill lies between two attempts."""
-    run: RunDir
-    weights: str = ""
-    """SHA-256 of the final weights."""
-    killed: list[str] = field(default_factory=list)
-    """Who was killed, and at which step."""
-
-
-class TrialFailed(OstinatoError):
-    """A trial ended badly; its exit code is ours."""
-
-    def __init__(self, exit_code: int, text: str) -> None:
-        super().__init__(text)
-        self.exit_code = exit_code
-
-
-def plan(config: Config, world_sizes: Sequence[int], kills: int, steps: int, cores: int) -> list[str]:
+def plan(config: Config, world_sizes: Sequence[int], steps: int) -> list[str]:
     """The overrides with which every trial runs: one arithmetic for all of them, and rows for every step. Pure.
 
     Raises:
@@ -64,85 +31,42 @@ def plan(config: Config, world_sizes: Sequence[int], kills: int, steps: int, cor
     unfit = [str(size) for size in world_sizes if ranks % size]
     if unfit:
         raise ConfigError(f"--world-sizes: {', '.join(unfit)} workers cannot share {ranks} virtual ranks evenly")
-    threads = config.hardware.threads
-    if threads == "auto":
-        threads = max(1, cores // max(world_sizes))
-    save = max(1, steps // 8)
-    overrides = [f"train.virtual_ranks={ranks}", f"hardware.threads={threads}", f"train.max_steps={steps}"]
-    overrides += [f"checkpoint.every_steps={save}", f"checkpoint.keep_every={save}", "log.every_steps=1", "log.fingerprint_every=1"]
-    return [*overrides, "log.tensorboard=false"]
+    # Threads need no word: where they are auto they follow the virtual ranks.
+    overrides = [f"train.virtual_ranks={ranks}", f"train.max_steps={steps}", *saving(steps)]
+    return [*overrides, "log.every_steps=1", "log.fingerprint_every=1", "log.tensorboard=false"]
 
 
-def trials(folder: Path, world_sizes: Sequence[int], kills: int, seed: int) -> list[Trial]:
-    """One uninterrupted trial a world size, then one that is killed so many times, on changing numbers of workers. Pure."""
-    found = [Trial(f"{size} worker{'s' if size > 1 else ''}", [size], RunDir(folder / f"w{size}")) for size in world_sizes]
-    if kills:
-        chosen = random.Random(seed)
-        first = chosen.choice(world_sizes)
-        worlds = [first]
-        for _ in range(kills):
-            others = [size for size in world_sizes if size != worlds[-1]] or list(world_sizes)
-            worlds.append(chosen.choice(others))
-        found.append(Trial(f"{kills} kill{'s' if kills > 1 else ''}", worlds, RunDir(folder / "killed")))
-    return found
+def saving(steps: int) -> list[str]:
+    """The overrides that make a run of so many steps save eight times, and keep what it saves."""
+    every = max(1, steps // 8)
+    return [f"checkpoint.every_steps={every}", f"checkpoint.keep_every={every}"]
 
 
-def carry_out(trial: Trial, config_path: str, overrides: Sequence[str], steps: int, seed: int) -> None:
-    """Run one trial to its end.
+def run_all(found: Sequence[Trial], config_path: str, overrides: Sequence[str], *, kills: int, seed: int, quiet: bool) -> None:
+    """Run the trials one after the other. The first one shows how many steps the run really has.
 
     Raises:
-        OstinatoError: an attempt that was not killed failed; the text is what it said.
+        OstinatoError: a trial could not be run to its end.
     """
-    chosen = random.Random(seed)
-    attempts = len(trial.worlds)
-    # One kill in each part of the run, so that every attempt makes progress, at a step that the seed chooses.
-    edges = [round(steps * part / attempts) for part in range(attempts + 1)]
-    for attempt, workers in enumerate(trial.worlds):
-        process = _start(config_path, [*overrides, f"run.root={trial.run.path.parent}", f"run.name={trial.run.name}"], workers)
-        if attempt < attempts - 1:
-            at = chosen.randint(edges[attempt] + 1, max(edges[attempt] + 1, edges[attempt + 1] - 1))
-            trial.killed.append(_kill_at(process, trial.run, at, workers, chosen))
-        text = process.communicate()[0]
-        if attempt == attempts - 1 and process.returncode != 0:
-            raise TrialFailed(process.returncode, text.strip()[-2000:])
-    trial.weights = next((str(row["weights"]) for row in read_jsonl(trial.run.events) if row["event"] == "finished"), "")
+    from trainer.checkpoint.compare import state_digest
 
-
-def _start(config_path: str, overrides: Sequence[str], workers: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "launcher", "train", config_path, *overrides, "--nproc-per-node", str(workers)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL)
-
-
-def _kill_at(process: subprocess.Popen[str], run: RunDir, step: int, workers: int, chosen: random.Random) -> str:
-    """SIGKILL the launcher or one worker once the run's metrics have reached a step."""
-    limit = time.monotonic() + START_LIMIT_S
-    reached = 0
-    while process.poll() is None and time.monotonic() < limit:
-        reached = max((row["step"] for row in read_jsonl(run.metrics)), default=0)
-        if reached >= step:
-            break
-        time.sleep(POLL_S)
-    victims = ["the launcher", *(f"rank {rank}" for rank in range(workers))]
-    victim = chosen.choice(victims)
-    pid = process.pid if victim == "the launcher" else _pid_of(run, int(victim.split()[1]))
-    if pid is not None and process.poll() is None:
-        os.kill(pid, signal.SIGKILL)
-    return f"{victim} at step {reached}"
-
-
-def _pid_of(run: RunDir, rank: int) -> int | None:
-    try:
-        pid = int(read_json(run.heartbeat(rank))["pid"])
-    except (OSError, ValueError, KeyError):
-        return None
-    return pid if psutil.pid_exists(pid) else None
+    steps = 0
+    for trial in found:
+        if not quiet:
+            print(f"{trial.name} …", file=sys.stderr, flush=True)
+        killed = kill_steps(steps, kills, seed) if len(trial.worlds) > 1 else []
+        carry_out(trial, config_path, overrides, killed, seed)
+        trial.state = state_digest(trial.run.checkpoints)
+        if not steps:
+            steps = steps_of(trial.run)
+            overrides = [*overrides, *saving(steps)]
 
 
 def first_difference(trials: Sequence[Trial]) -> tuple[Trial, Trial, list[Difference], str | None] | None:
-    """The first pair that differs, in what, and the first checkpoint's tensor that shows it; None: all are identical."""
+    """The first trial that differs from the first one, in what, and the first tensor that shows it; None: all are identical."""
     one = trials[0]
     for two in trials[1:]:
-        if one.weights != two.weights:
+        if (one.state, one.weights) != (two.state, two.weights) or first_step(one.run, two.run) is not None:
             from trainer.checkpoint.compare import first_tensor
 
             return one, two, differences(one.run, two.run), first_tensor(one.run.checkpoints, two.run.checkpoints)
@@ -158,25 +82,27 @@ def verify(config_path: str, overrides: Sequence[str], *, world_sizes: str, kill
     config = load(config_path, overrides).config
     sizes = _sizes(world_sizes)
     # What the trials need stands after the user's own overrides, so it has the last word.
-    settled = [*overrides, *plan(config, sizes, kills, steps, len(os.sched_getaffinity(0)))]
+    settled = [*overrides, *plan(config, sizes, steps)]
+    kill_steps(steps, kills, seed)  # refuses too many before anything runs
     root = Path(config.run.root)
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{config.run.name}.verify-", dir=root))
     found = trials(folder, sizes, kills, seed)
     try:
-        for trial in found:
-            if not as_json:
-                print(f"{trial.name} …", file=sys.stderr, flush=True)
-            carry_out(trial, config_path, settled, steps, seed)
-    except OstinatoError:
-        shutil.rmtree(folder, ignore_errors=True)
+        run_all(found, config_path, settled, kills=kills, seed=seed, quiet=as_json)
+    except OstinatoError as fault:
+        if not (isinstance(fault, TrialFailed) and any(trial.run.exists() for trial in found)):  # its log says more
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     parted = first_difference(found)
+    lines = _verdict(parted)
     if as_json:
-        print(json.dumps({"identical": parted is None, "trials": [_as_json(trial) for trial in found]}, indent=2))
+        kept = None if parted is None else str(folder)
+        answer = {"identical": parted is None, "verdict": lines, "folder": kept, "trials": [_as_json(trial) for trial in found]}
+        print(json.dumps(answer, indent=2))
     else:
         _print_table(found)
-        print("\n".join(_verdict(parted, folder)))
+        print("\n".join(lines if parted is None else [*lines, f"  the runs are kept in {folder}"]))
     if parted is None:
         shutil.rmtree(folder, ignore_errors=True)
         return DONE
@@ -191,22 +117,22 @@ def _sizes(text: str) -> list[int]:
 
 
 def _as_json(trial: Trial) -> dict[str, object]:
-    return {"trial": trial.name, "workers": trial.worlds, "killed": trial.killed, "weights": trial.weights}
+    return {"trial": trial.name, "workers": trial.worlds, "killed": trial.killed, "weights": trial.weights, "state": trial.state}
 
 
 def _print_table(found: Sequence[Trial]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("trial", "workers", "killed", "SHA-256 of the weights", box=None, pad_edge=False)
+    table = Table("trial", "workers", "killed", "SHA-256 of weights and optimizer", box=None, pad_edge=False)
     for trial in found:
-        table.add_row(trial.name, " → ".join(map(str, trial.worlds)), ", ".join(trial.killed), trial.weights)
+        table.add_row(trial.name, " → ".join(map(str, trial.worlds)), ", ".join(trial.killed), trial.state)
     # Piped, a table must not be folded to 80 columns: a hash in two halves cannot be compared.
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(table)
 
 
-def _verdict(parted: tuple[Trial, Trial, list[Difference], str | None] | None, folder: Path) -> list[str]:
+def _verdict(parted: tuple[Trial, Trial, list[Difference], str | None] | None) -> list[str]:
     if parted is None:
         return ["identical"]
     one, two, found, tensor = parted
@@ -218,4 +144,4 @@ def _verdict(parted: tuple[Trial, Trial, list[Difference], str | None] | None, f
     if not causes:
         lines.append("  the recorded environments agree; look for randomness or state that does not depend on the position alone,")
         lines.append("  such as a generator of the data set's own, a layer that looks across workers, or a counter in the model")
-    return [*lines, f"  the runs are kept in {folder}"]
+    return lines

@@ -56,6 +56,10 @@ def build(config: Config, world: World) -> Job:
     loss = make("loss", config.loss)
     if isinstance(loss, nn.Module):
         loss = loss.to(world.device)
+        if any(p.requires_grad for p in loss.parameters()):
+            raise TrainingError(f"loss {config.loss.target}: it has trainable parameters; they belong in the model")
+    if getattr(loss, "reduction", "mean") != "mean":
+        raise TrainingError(f"loss {config.loss.target}: its reduction is {loss.reduction!r}; the loss must be the mean over the samples")
     train_set = dataset(config, "train")
     plan = BatchPlan(
         n=len(train_set),
@@ -88,7 +92,7 @@ def build(config: Config, world: World) -> Job:
         prefetch_factor=config.data.prefetch_factor,
         pin_memory=world.device.type == "cuda",
     )
-    state = TrainState(model, optimizer, schedule, scaler, ema, meters)
+    state = TrainState(model, optimizer, schedule, scaler, ema, meters, loss)
     valid, test = (dataset(config, split) for split in ("valid", "test"))
     return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps)
 

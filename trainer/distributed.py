@@ -68,13 +68,6 @@ def pick_device(wanted: str, local_rank: int, local_size: int) -> torch.device:
     return torch.device("cpu")
 
 
-def threads_per_worker(wanted: str | int, local_size: int) -> int:
-    """Intra-op threads of one worker: this process's cores divided by the workers on this node."""
-    if isinstance(wanted, int):
-        return wanted
-    return max(1, len(os.sched_getaffinity(0)) // local_size)
-
-
 def join(hardware: HardwareSection) -> World:
     """Meet the other workers and return this one's place.
 

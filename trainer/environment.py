@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import platform
 import socket
@@ -11,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 
 from trainer import __version__
@@ -21,7 +21,7 @@ from trainer.registry import target_files
 from trainer.rundir import RunDir, read_json, write_json
 
 # What can change bits. (The number of workers is not among them.)
-ARITHMETIC = ("torch", "device", "cpu_capability", "threads", "cuda", "cudnn")
+ARITHMETIC = ("python", "torch", "numpy", "torchvision", "pillow", "device", "cpu_capability", "threads", "cuda", "cudnn")
 MAX_DIFF_BYTES = 256 * 1024
 
 
@@ -32,10 +32,10 @@ def record(config: Config, world: World) -> dict[str, Any]:
         "ostinato": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": numpy.__version__,
+        **{name: _version(name) for name in ("numpy", "torchvision", "pillow")},
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
-        "device": torch.cuda.get_device_name(world.device) if cuda else platform.machine(),
+        "device": torch.cuda.get_device_name(world.device) if cuda else cpu_model(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "workers": world.size,
@@ -46,6 +46,23 @@ def record(config: Config, world: World) -> dict[str, Any]:
         "variables": {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID") if name in os.environ},
         "code": code(config),
     }
+
+
+def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
+    """The CPU's name as the kernel tells it; the architecture where it tells none (ARM, other systems)."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def code(config: Config) -> dict[str, Any]:

@@ -6,11 +6,10 @@
     ├── ConfigError              2   the config or the command line is wrong; nothing was created
     ├── RunFolderError           2   the run folder is not usable for this command
     ├── CheckpointError          3   no usable checkpoint where one was asked for
-    ├── TrainingError            4   training cannot go on (user code raised, data refused)
-    │   └── NonFiniteError       4   a loss or a gradient is NaN or infinite
-    ├── LostError                5   the system took the job: a kill, no memory, a lost node
-    └── StuckError               6   no progress within the time limit
+    └── TrainingError            4   training cannot go on (user code raised, data refused)
+        └── NonFiniteError       4   a loss or a gradient is NaN or infinite
 
+A process that the system takes cannot raise: the launcher gives it ``LOST`` (5).
 Exit codes that are no error: ``0`` done, ``75`` stopped on request with a checkpoint (``EX_TEMPFAIL``:
 start again to go on). This table is the only one; ``docs/exit-codes.md`` is tested against it.
 """
@@ -78,15 +77,3 @@ class TrainingError(OstinatoError):
 
 class NonFiniteError(TrainingError):
     """A loss or a gradient is NaN or infinite."""
-
-
-class LostError(OstinatoError):
-    """The system took a worker or the whole job."""
-
-    exit_code = LOST
-
-
-class StuckError(OstinatoError):
-    """A worker made no progress within the time limit."""
-
-    exit_code = STUCK

@@ -9,18 +9,20 @@ import torch
 from torch import nn
 
 from trainer.config.schema import Config
+from trainer.data.keys import EVALUATION
 from trainer.data.loader import eval_batches
 from trainer.distributed import World
-from trainer.metrics.meters import COUNT, is_classification, means
+from trainer.metrics.meters import COUNT, HITS, LOSS, is_classification, means
+from trainer.seed import seed_micro_batch
 from trainer.step import AMP_DTYPES, to_device
 
 
 @torch.no_grad()
-def try_one(model: nn.Module, loss: Any, dataset: Any, config: Config, world: World) -> None:
-    """Evaluate one sample, alone: what cannot be evaluated shows before the first epoch, not after it."""
+def try_some(model: nn.Module, loss: Any, dataset: Any, config: Config, world: World) -> None:
+    """Evaluate a few samples: what cannot be evaluated shows before the first epoch, not after it."""
     amp = AMP_DTYPES.get(config.train.amp)
     model.eval()
-    for _, inputs, targets in itertools.islice(eval_batches(dataset, 1, seed=config.seed), 1):
+    for _, inputs, targets in itertools.islice(eval_batches(dataset, min(config.data.eval_batch_size, 8), seed=config.seed), 1):
         inputs, targets = to_device((inputs, targets), world.device)
         with torch.autocast(world.device.type, amp or torch.bfloat16, enabled=amp is not None):
             loss(model(inputs), targets)
@@ -49,15 +51,17 @@ def evaluate(model: nn.Module, loss: Any, dataset: Any, config: Config, world: W
     reader = eval_batches(dataset, size, rank=world.rank, world_size=world.size, seed=config.seed, loader_workers=workers)
     for number, inputs, targets in reader:
         inputs, targets = to_device((inputs, targets), world.device)
+        count = min(size, len(dataset) - number * size)
+        seed_micro_batch(config.seed, EVALUATION, number, world.device)  # a model may draw in evaluation as well
         with torch.autocast(world.device.type, amp or torch.bfloat16, enabled=amp is not None):
             output = model(inputs)
             value = loss(output, targets)
         row = rows[number // world.size]
-        row[0] = value.double() * len(targets)
+        row[LOSS] = value.double() * count
         if is_classification(output, targets):
             classification[0] = 1
-            row[1] = (output.argmax(1) == targets).sum()
-        row[COUNT] = len(targets)
+            row[HITS] = (output.argmax(1) == targets).sum()
+        row[COUNT] = count
     model.train()
     # rank r has the batches r, r + W, …: transposing puts them in order; a rank without a last batch has a row of zeros
     gathered = world.gather(rows.cpu()).view(world.size, share, 3).transpose(0, 1).reshape(-1, 3)

@@ -11,15 +11,16 @@ import torch
 from trainer.seed import mix
 
 _BLOCK = 4096
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGERS = {1: torch.uint8, 2: torch.int16}  # by bytes of an element; larger ones are split into int32
 _weights: dict[torch.device, torch.Tensor] = {}
 
 
 def quick(tensors: Iterable[torch.Tensor]) -> str:
     """A 64-bit fingerprint of some tensors' bits, 16 hexadecimal digits.
 
-    Each tensor's bits are read as integers, multiplied with fixed odd numbers by position, and added modulo 2^64, which gives the same
-    sum in any order and on any device. It finds accidents, not adversaries.
+    Each tensor's bits are read as integers of 32 bits or less, multiplied with fixed odd numbers by position, and added modulo 2^64, which
+    gives the same sum in any order and on any device. Were they of 64 bits, two flipped signs would cancel: 2^63 times any odd number is
+    2^63. It finds accidents, not adversaries.
     """
     sums = [_weighted_sum(tensor.detach()) for tensor in tensors]
     key = 0
@@ -29,29 +30,34 @@ def quick(tensors: Iterable[torch.Tensor]) -> str:
 
 
 def _weighted_sum(tensor: torch.Tensor) -> torch.Tensor:
-    flat = tensor.contiguous().view(-1).view(_INTEGERS[tensor.element_size()])
+    flat = _plain(tensor).view(_INTEGERS.get(tensor.element_size(), torch.int32))
     device = flat.device
     if device not in _weights:
         generator = torch.Generator().manual_seed(20260101)
         _weights[device] = (torch.randint(-(2**62), 2**62, (_BLOCK,), generator=generator) * 2 + 1).to(device)
     weights = _weights[device]
     whole = flat.numel() // _BLOCK
-    total = (flat[whole * _BLOCK :].to(torch.int64) * weights[: flat.numel() - whole * _BLOCK]).sum()
+    # The row's number goes in too, so that exchanged rows show; the rest is the last row.
+    total = (flat[whole * _BLOCK :].to(torch.int64) * weights[: flat.numel() - whole * _BLOCK]).sum() * (2 * whole + 1)
     if whole:
         rows = flat[: whole * _BLOCK].view(whole, _BLOCK).to(torch.int64)
-        # the row's number goes in too, so that exchanged rows show
         by_row = (rows * weights).sum(1)
         total = total + (by_row * (2 * torch.arange(whole, device=device) + 1)).sum()
     return total
+
+
+def _plain(tensor: torch.Tensor) -> torch.Tensor:
+    """One-dimensional and contiguous, its bytes the values: a conjugate or negative view only notes that it is one."""
+    return tensor.resolve_conj().resolve_neg().contiguous().view(-1)
 
 
 def sha256(state: Mapping[str, Any]) -> str:
     """SHA-256 over the names, dtypes, shapes and bytes of all tensors in nested dicts and lists, in order of the names."""
     digest = hashlib.sha256()
     for name, tensor in named_tensors(state):
-        value = tensor.detach().cpu().contiguous()
+        value = tensor.detach().cpu()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.view(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(_plain(value).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

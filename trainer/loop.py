@@ -14,8 +14,9 @@ import torch
 from trainer import fingerprint
 from trainer.build import Job
 from trainer.checkpoint.saver import Saver
+from trainer.config.schema import Config
 from trainer.errors import NonFiniteError, TrainingError
-from trainer.evaluate import evaluate, try_one
+from trainer.evaluate import evaluate, try_some
 from trainer.heartbeat import Heart
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
@@ -36,17 +37,24 @@ class Around:
 
 
 def train(job: Job, around: Around) -> bool:
-    """Train from where the state is to the end. True: finished; False: stopped on request, with a checkpoint."""
-    state, patience = job.state, job.config.train.early_stop.patience if job.config.train.early_stop else math.inf
+    """Train from where the state is to the end, and test. True: finished; False: stopped on request, with a checkpoint."""
     for dataset in (job.valid, job.test):
         if dataset is not None:
-            try_one(state.model, job.loss, dataset, job.config, job.world)
+            try_some(job.state.model, job.loss, dataset, job.config, job.world)
+    if not fit(job, around):
+        return False
+    test(job, around)
+    return True
+
+
+def fit(job: Job, around: Around) -> bool:
+    """All remaining epochs. False: stopped on request."""
+    state, patience = job.state, job.config.train.early_stop.patience if job.config.train.early_stop else math.inf
     while (state.step < job.total_steps or state.epoch_step > 0) and state.bad_epochs < patience:
         began, samples = time.monotonic(), state.samples
         if not train_epoch(job, around):
             return False
         end_epoch(job, around, (state.samples - samples) / (time.monotonic() - began))
-    test(job, around)
     return True
 
 
@@ -62,9 +70,9 @@ def train_epoch(job: Job, around: Around) -> bool:
         now = time.monotonic()
         agreement.ask(around.request.by is not None, around.saver.due(now), now)
         state.schedule.apply(state.step)
-        samples = job.plan.samples(state.epoch_step)
+        samples, counts = job.plan.samples(state.epoch_step), job.plan.counts(state.epoch_step, job.update.leaves)
         log_now = (state.step + 1) % log_every == 0
-        norm = job.update(micro_batches, state.step, samples, want_norm=log_now)
+        norm = job.update(micro_batches, state.step, counts, samples, want_norm=log_now)
         state.step += 1
         state.epoch_step += 1
         state.samples += samples
@@ -103,7 +111,7 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> None:
         with swapped_in(job):
             valid = evaluate(state.model, job.loss, job.valid, config, job.world)
     watched, is_best = watch(job, valid)
-    state.schedule.end_epoch(watched)
+    state.schedule.end_epoch(watched, less_is_better(config, valid))
     state.epoch_step = 0
     if writer is not None:
         now = time.time()
@@ -119,17 +127,32 @@ def watch(job: Job, valid: dict[str, float]) -> tuple[float | None, bool]:
     state, config = job.state, job.config.train
     if not valid:
         return None, False
-    name = config.monitor if config.monitor != "auto" else ("accuracy" if "accuracy" in valid else "loss")
+    name = watched_name(job.config, valid)
     if name not in valid:
         raise TrainingError(f"train.monitor: the validation has no {name!r}; it has {', '.join(sorted(valid))}")
-    less = config.monitor_mode == "min" or (config.monitor_mode == "auto" and name in ("loss", "mae", "rmse", "error"))
     value, margin = valid[name], config.early_stop.min_delta if config.early_stop else 0.0
+    less = less_is_better(job.config, valid)
     better = state.best is None or (value < state.best - margin if less else value > state.best + margin)
+    better = better and math.isfinite(value)  # nothing would ever be better than a NaN
     if better:
         state.best, state.best_step, state.bad_epochs = value, state.step, 0
     else:
         state.bad_epochs += 1
     return value, better
+
+
+def watched_name(config: Config, valid: dict[str, float]) -> str:
+    """The metric that says which checkpoint is best."""
+    if config.train.monitor != "auto":
+        return config.train.monitor
+    return "accuracy" if "accuracy" in valid else "loss"
+
+
+def less_is_better(config: Config, valid: dict[str, float]) -> bool:
+    """Whether the watched metric should fall."""
+    if config.train.monitor_mode != "auto":
+        return config.train.monitor_mode == "min"
+    return watched_name(config, valid) == "loss"
 
 
 def test(job: Job, around: Around) -> None:
@@ -188,7 +211,7 @@ def compare_ranks(job: Job, around: Around) -> None:
         TrainingError: a rank has drifted apart.
     """
     state = job.state
-    own = fingerprint.quick(state.model.parameters())
+    own = fingerprint.quick([*state.model.parameters(), *state.model.buffers()])
     prints = job.world.gather(torch.tensor([int(own, 16) - (1 << 63)])).tolist()
     odd = [rank for rank, value in enumerate(prints) if value != prints[0]]
     if odd:

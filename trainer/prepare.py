@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from trainer.config import checks
 from trainer.config.load import Loaded, differences, dump, load
 from trainer.config.schema import Config
 from trainer.config.targets import check_targets
-from trainer.distributed import threads_per_worker
 from trainer.errors import RunFolderError
 from trainer.rundir import RunDir, write_atomic
 
@@ -31,16 +31,13 @@ def run_of(config: Config) -> RunDir:
     return RunDir(Path(config.run.root) / config.run.name)
 
 
-def prepare(
-    config_path: str | Path, overrides: Sequence[str], *, world_size: int, local_size: int | None = None, fresh: bool = False
-) -> Prepared:
+def prepare(config_path: str | Path, overrides: Sequence[str], *, world_size: int, fresh: bool = False) -> Prepared:
     """Check a config to the end, and create or reopen its run folder.
 
     Args:
         config_path: the YAML file.
         overrides: ``section.key=value``.
         world_size: the number of workers of the whole job.
-        local_size: the number of workers on each machine; the same when left out.
         fresh: move an existing run aside and start over.
 
     Raises:
@@ -50,13 +47,13 @@ def prepare(
     loaded = load(config_path, overrides)
     check_targets(loaded)
     run = run_of(loaded.config)
-    if fresh:
-        set_aside(run)
-    if run.exists():
+    if run.exists() and not fresh:
         return _reopen(run, loaded, world_size)
-    config = fill(loaded.config, world_size, local_size or world_size)
+    config = fill(loaded.config, world_size)
     _check(config, loaded, world_size)
     try:
+        if fresh:
+            set_aside(run)
         run.create()
         write_atomic(run.config, dump(config).encode())
     except OSError as fault:
@@ -65,13 +62,18 @@ def prepare(
     return Prepared(run, "created", f"run {run.name}: new, in {run.path}")
 
 
-def fill(config: Config, world_size: int, local_size: int) -> Config:
-    """Settle what is ``auto`` until a run's first start: it fixes the arithmetic for good."""
+def fill(config: Config, world_size: int) -> Config:
+    """Settle what is ``auto`` until a run's first start: it fixes the arithmetic for good.
+
+    Threads follow the virtual ranks and not the workers: another number of threads adds in another order.
+    """
     changes: dict[str, Any] = {}
-    if config.train.virtual_ranks == "auto":
+    ranks = config.train.virtual_ranks
+    if ranks == "auto":
+        ranks = world_size
         changes["train"] = config.train.model_copy(update={"virtual_ranks": world_size})
     if config.hardware.threads == "auto":
-        threads = threads_per_worker("auto", local_size)
+        threads = max(1, len(os.sched_getaffinity(0)) // ranks)
         changes["hardware"] = config.hardware.model_copy(update={"threads": threads})
     return config.model_copy(update=changes)
 
@@ -92,7 +94,7 @@ def _reopen(run: RunDir, loaded: Loaded, world_size: int) -> Prepared:
     # What was settled at the first start stays settled, unless the config now says something else.
     assert isinstance(old.train.virtual_ranks, int)
     assert isinstance(old.hardware.threads, int)
-    new = fill(loaded.config, old.train.virtual_ranks, 1)
+    new = fill(loaded.config, old.train.virtual_ranks)
     if loaded.config.hardware.threads == "auto":
         new = new.model_copy(update={"hardware": new.hardware.model_copy(update={"threads": old.hardware.threads})})
     changed = differences(old, new)

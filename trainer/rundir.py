@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -60,10 +61,29 @@ class RunDir:
         return self.config.is_file()
 
     def create(self) -> None:
-        """Make the folder and its rooms, readable for its owner alone."""
+        """Make the folder and its rooms, readable for its owner alone.
+
+        Raises:
+            RunFolderError: there is a folder with something else in it.
+        """
+        if not self.exists() and (strange := self._strange()):
+            raise RunFolderError(
+                f"{self.path}: a folder with something else in it ({strange}) and no config.yaml, so no run; "
+                "choose another run.name or run.root, or move it away"
+            )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for folder in (self.path, self.checkpoints, self.logs, self.heartbeats):
             folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _strange(self) -> str | None:
+        """A file or folder here that is more than the beginning of a run."""
+        rooms = {room.name for room in (self.checkpoints, self.logs, self.heartbeats)}
+        for entry in sorted(self.path.iterdir()) if self.path.is_dir() else []:
+            ours = entry.name == self.lock.name or (entry.name.startswith(".config.yaml.") and entry.name.endswith(".partial"))
+            empty_room = entry.name in rooms and entry.is_dir() and not any(entry.iterdir())
+            if not (ours or empty_room):
+                return entry.name
+        return None
 
     def attempt_logs(self, attempt: int) -> Path:
         """The folder of one attempt's logs, ``logs/attempt-000``."""
@@ -94,7 +114,7 @@ class RunDir:
         """Whether the run's newest event says that training is complete."""
         last = None
         for row in read_jsonl(self.events):
-            last = row["event"]
+            last = row.get("event")
         return last == "finished"
 
 
@@ -105,18 +125,24 @@ class RunLock:
         path: the lock's file.
 
     Raises:
-        RunFolderError: somebody holds it; the text says who.
+        RunFolderError: somebody holds it, and the text says who; or it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
-        self.file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until released
+        try:
+            self.file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until released
+        except OSError as fault:
+            raise RunFolderError(f"{path}: cannot be opened ({fault.strerror}); set run.root to a folder of yours") from fault
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as busy:
+        except BlockingIOError as busy:
             self.file.seek(0)
             holder = self.file.read().strip() or "another process"
             self.file.close()
             raise RunFolderError(f"{path.parent}: in use by {holder}; wait for it, or stop it") from busy
+        except OSError as fault:
+            self.file.close()
+            raise RunFolderError(f"{path}: cannot be locked ({fault.strerror}); set run.root to a folder on another file system") from fault
         self.file.truncate(0)
         self.file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         self.file.flush()
@@ -148,24 +174,36 @@ def read_json(path: Path) -> Any:
 
 
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append one row in one write, so that no reader and no second writer meets half a line."""
+    """Append one row in one write, so that no reader and no second writer meets half a line.
+
+    Raises:
+        OSError: it could not be written whole; the half that was is ended by the next row's writer.
+    """
     line = (json.dumps(row) + "\n").encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(descriptor, line)
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            line = b"\n" + line  # a kill or a full disk tore the row before this one
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.EIO, "a row was written in part only; is the disk full?", str(path))
     finally:
         os.close(descriptor)
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file, oldest first; a torn last line is skipped, a missing file has no rows."""
+    """The rows of a JSONL file, oldest first; a torn line is skipped, a missing file has no rows."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return
     for line in lines[:-1]:  # what follows the last newline is torn or empty
-        if line.strip():
-            yield json.loads(line)
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row
 
 
 def fsync_folder(path: Path) -> None:

@@ -30,6 +30,8 @@ class TrainState:
     scaler: torch.amp.GradScaler | None
     ema: Ema | None
     meters: Meters
+    loss: Any
+    """A loss may have buffers, too."""
 
     epoch: int = 0
     """Epochs completed, their evaluation included."""
@@ -53,6 +55,8 @@ class TrainState:
         return {
             **{name: getattr(self, name) for name in POSITION},
             "model": self.model.state_dict(),
+            "buffers": other_buffers(self.model),
+            "loss": self.loss.state_dict() if isinstance(self.loss, nn.Module) else {},
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
@@ -74,6 +78,9 @@ class TrainState:
         check_fits(self.model.state_dict(), state["model"])
         try:
             self.model.load_state_dict(state["model"])
+            load_other_buffers(self.model, state["buffers"])
+            if isinstance(self.loss, nn.Module):
+                self.loss.load_state_dict(state["loss"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
             if self.scaler is not None:
@@ -88,7 +95,20 @@ class TrainState:
             setattr(self, name, state[name])
 
 
-def check_fits(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
+def other_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The buffers that ``state_dict`` leaves out (``persistent=False``): training moves them all the same."""
+    known = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in known}
+
+
+@torch.no_grad()
+def load_other_buffers(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
+    """Take them back."""
+    for name, buffer in other_buffers(model).items():
+        buffer.copy_(values[name])
+
+
+def check_fits(wanted: dict[str, Any], found: dict[str, Any]) -> None:
     """Refuse the weights of another model.
 
     Raises:
@@ -99,7 +119,7 @@ def check_fits(wanted: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) 
     faults += [
         f"{name} has shape {tuple(found[name].shape)}, the model {tuple(tensor.shape)}"
         for name, tensor in wanted.items()
-        if name in found and found[name].shape != tensor.shape
+        if isinstance(tensor, torch.Tensor) and isinstance(found.get(name), torch.Tensor) and found[name].shape != tensor.shape
     ]
     if faults:
         more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""

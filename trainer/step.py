@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.config.schema import Config
 from trainer.distributed import World
+from trainer.errors import TrainingError
 from trainer.metrics.meters import Meters
 from trainer.optim.ema import Ema
 from trainer.reduce import SubtreeStack, TreeReduction, leaves_of
@@ -64,34 +65,37 @@ class Update:
         self.buffers = Buffers(model, world, self.leaves)
         self.amp_dtype = AMP_DTYPES.get(config.train.amp)
         self.stack = SubtreeStack()
+        self.complete = False  # not yet known
         self.forward: nn.Module = model
         self.ddp: DistributedDataParallel | None = None
         if world.size > 1:
-            self.ddp = self.forward = self._wrap(config)
+            self.ddp = self.forward = self._wrap()
 
-    def _wrap(self, config: Config) -> DistributedDataParallel:
+    def _wrap(self) -> DistributedDataParallel:
         ddp = DistributedDataParallel(
             self.model,
             device_ids=[self.device.index] if self.device.type == "cuda" else None,
             **NO_BUFFERS,
             gradient_as_bucket_view=True,
-            find_unused_parameters=config.train.find_unused_parameters,
         )
         reduction = TreeReduction(self.world.rank, self.world.size, self.virtual_ranks, self.parameters)
         self.stack = reduction.stack
         ddp.register_comm_hook(None, reduction.hook)
         return ddp
 
-    def __call__(self, micro_batches: Sequence[tuple[Any, Any]], step: int, samples: int, want_norm: bool = False) -> torch.Tensor | None:
+    def __call__(
+        self, micro_batches: Sequence[tuple[Any, Any]], step: int, counts: Sequence[int], samples: int, want_norm: bool = False
+    ) -> torch.Tensor | None:
         """Update the weights once.
 
         Args:
             micro_batches: (inputs, targets) for each of this worker's virtual ranks, in order.
             step: updates completed before this one.
+            counts: samples in each of the micro-batches.
             samples: the global batch's size; an epoch's last one may be smaller than the rest.
             want_norm: return the gradients' total 2-norm before clipping, a 0-dimensional tensor on the device.
         """
-        self.gradients(micro_batches, step, samples)
+        self.gradients(micro_batches, step, counts, samples)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = self._clip(want_norm)
@@ -104,19 +108,19 @@ class Update:
             self.ema.update(self.model)
         return norm
 
-    def gradients(self, micro_batches: Sequence[tuple[Any, Any]], step: int, samples: int) -> None:
+    def gradients(self, micro_batches: Sequence[tuple[Any, Any]], step: int, counts: Sequence[int], samples: int) -> None:
         """Leave in every parameter's ``.grad`` the mean gradient of the global batch, the same bits on every worker."""
         self.optimizer.zero_grad(set_to_none=True)
         self.buffers.begin_step()
         last = self.leaves[-1]
-        for place, (leaf, batch) in enumerate(zip(self.leaves, micro_batches, strict=True)):
+        for place, (leaf, batch, count) in enumerate(zip(self.leaves, micro_batches, counts, strict=True)):
             seed_micro_batch(self.seed, step, leaf, self.device)
             self.buffers.begin_leaf(place)
             if leaf == last:
-                self._leaf(batch, place, samples)
+                self._leaf(batch, place, count, samples)
             else:
                 with self.ddp.no_sync() if self.ddp is not None else contextlib.nullcontext():
-                    self._leaf(batch, place, samples)
+                    self._leaf(batch, place, count, samples)
                 self.stack.push(leaf, self._take_gradients())
             self.buffers.end_leaf(leaf)
         if self.ddp is None and self.virtual_ranks > 1:
@@ -124,9 +128,22 @@ class Update:
             for parameter, gradient in zip(self.parameters, self.stack.total(), strict=True):
                 parameter.grad = gradient
         self.stack.clear()
+        if not self.complete:
+            self._see_that_all_take_part()
         self.buffers.end_step()
 
-    def _leaf(self, batch: tuple[Any, Any], place: int, samples: int) -> None:
+    def _see_that_all_take_part(self) -> None:
+        """A parameter without a gradient would make the sum depend on who computes it, and DDP waits for it in vain."""
+        idle = [name for name, p in self.model.named_parameters() if p.requires_grad and p.grad is None]
+        if idle:
+            more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+            raise TrainingError(
+                f"model: {', '.join(idle[:3])}{more} took no part in the first step; use every trainable parameter in each step, "
+                "or freeze it (requires_grad = False)"
+            )
+        self.complete = True
+
+    def _leaf(self, batch: tuple[Any, Any], place: int, count: int, samples: int) -> None:
         inputs, targets = to_device(batch, self.device)
         if self.amp_dtype is None:
             output = self.forward(inputs)
@@ -135,7 +152,6 @@ class Update:
             with torch.autocast(self.device.type, self.amp_dtype):
                 output = self.forward(inputs)
                 loss = self.loss(output, targets)
-        count = len(targets)
         self.meters.add(place, count, loss.detach(), output.detach(), targets)
         if count != samples:  # a share of the mean, so that the tree has only to add
             loss = loss * (count / samples)
@@ -165,47 +181,61 @@ class Buffers:
 
     def __init__(self, model: nn.Module, world: World, leaves: range) -> None:
         self.world = world
-        self.tensors = list(model.buffers())
+        # Where the buffers hang, not the tensors: a model may put a new one in its place (`self.mean = 0.9 * self.mean + …`).
+        self.slots = [(m._buffers, name) for m in model.modules() for name, buffer in m._buffers.items() if buffer is not None]
         self.several = len(leaves) > 1
         self.start: list[torch.Tensor] = []
         self.kept: list[torch.Tensor] = []
-        by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
-        for tensor in self.tensors:
-            by_dtype.setdefault(tensor.dtype, []).append(tensor)
+        by_dtype: dict[torch.dtype, list[int]] = {}
+        tensors = self.tensors()
+        for number, tensor in enumerate(tensors):
+            by_dtype.setdefault(tensor.dtype, []).append(number)
         # One flat tensor for each dtype, so that a broadcast is one message; the views are made once.
         self.groups = []
-        for tensors in by_dtype.values():
-            flat = torch.empty(sum(t.numel() for t in tensors), dtype=tensors[0].dtype, device=tensors[0].device)
-            views = [v.view(t.shape) for v, t in zip(flat.split([t.numel() for t in tensors]), tensors, strict=True)]
-            self.groups.append((flat, views, tensors))
+        for dtype, numbers in by_dtype.items():
+            sizes = [tensors[n].numel() for n in numbers]
+            flat = torch.empty(sum(sizes), dtype=dtype, device=tensors[numbers[0]].device)
+            views = [view.view(tensors[n].shape) for view, n in zip(flat.split(sizes), numbers, strict=True)]
+            self.groups.append((flat, views, numbers))
+
+    def tensors(self) -> list[torch.Tensor]:
+        """The buffers as they are now."""
+        return [buffers[name] for buffers, name in self.slots]  # type: ignore[misc]
 
     def begin_step(self) -> None:
         """Remember what every leaf starts from."""
-        if self.several and self.tensors:
-            self.start, self.kept = [t.clone() for t in self.tensors], []
+        if self.several and self.slots:
+            self.start, self.kept = [t.detach().clone() for t in self.tensors()], []
 
     def begin_leaf(self, place: int) -> None:
         """Put the step's first buffers back, if an earlier leaf of this worker has moved them."""
         if self.start and place > 0:
-            torch._foreach_copy_(self.tensors, self.start)
+            _copy(self.tensors(), self.start)
 
     def end_leaf(self, leaf: int) -> None:
         """Keep virtual rank 0's update."""
         if self.start and leaf == 0:
-            self.kept = [t.clone() for t in self.tensors]
+            self.kept = [t.detach().clone() for t in self.tensors()]
 
     def end_step(self) -> None:
         """Leave virtual rank 0's buffers in the model, on every worker."""
         if self.kept:
-            torch._foreach_copy_(self.tensors, self.kept)
-        if self.world.size == 1:
+            _copy(self.tensors(), self.kept)
+        if self.world.size == 1 or not self.slots:
             return
-        for flat, views, tensors in self.groups:
+        tensors = self.tensors()
+        for flat, views, numbers in self.groups:
+            mine = [tensors[n] for n in numbers]
             if self.world.is_main:
-                torch._foreach_copy_(views, tensors)
+                _copy(views, mine)
             torch.distributed.broadcast(flat, src=0)
             if not self.world.is_main:
-                torch._foreach_copy_(tensors, views)
+                _copy(mine, views)
+
+
+@torch.no_grad()
+def _copy(into: list[torch.Tensor], values: list[torch.Tensor]) -> None:
+    torch._foreach_copy_(into, values)
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

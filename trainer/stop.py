@@ -36,15 +36,15 @@ class StopRequest:
 class Agreement:
     """One answer for all ranks: stop? save?
 
-    The question travels while a step computes (an asynchronous all-reduce of three numbers on the CPU), so nobody waits for it and no device
-    is involved. Where steps are short it is not asked in each: rank 0 says in the answer how many steps to skip.
+    The question travels while a step computes (an asynchronous all-reduce of three numbers on the CPU), so nobody waits for it and no
+    device is involved. Where steps are short it is not asked in each: rank 0 says in the answer how many steps to skip.
 
     Args:
         world: this worker's place.
         pause_s: the time that may pass between two questions; 0: ask in each step.
     """
 
-    MAX_SKIP = 256
+    MAX_SKIP = 15  # a run whose steps grow slow all at once must still hear a request in time
 
     def __init__(self, world: World, pause_s: float = 0.05) -> None:
         self.world, self.pause_s = world, pause_s

@@ -27,7 +27,7 @@ from trainer.config.load import load
 from trainer.config.schema import Config
 from trainer.data.describe import describe
 from trainer.distributed import World, join, leave
-from trainer.errors import OstinatoError
+from trainer.errors import OstinatoError, RunFolderError
 from trainer.heartbeat import Heart
 from trainer.loop import Around, train
 from trainer.metrics.progress import Bar
@@ -51,24 +51,28 @@ def run(run_dir: str) -> int:
 def main(arguments: Sequence[str]) -> int:
     """The entry of ``python -m trainer (RUN_DIR | CONFIG [key=value…])``, alone or under torchrun; returns the exit code."""
     first, overrides = Path(arguments[0]), list(arguments[1:])
-    if first.is_dir():
-        return run(str(first))
     return _guarded(lambda outcome: _prepare_and_work(first, overrides, outcome))
 
 
 def _prepare_and_work(path: Path, overrides: list[str], outcome: _Outcome) -> int:
-    config = load(path, overrides).config
+    folder = RunDir(path) if path.is_dir() else None
+    if folder is not None and (overrides or not folder.exists()):
+        raise RunFolderError(f"{path}: a run folder is meant to have a config.yaml, and takes no overrides; name the config instead")
+    config = load(path if folder is None else folder.config, overrides).config
+    run = folder or run_of(config)
     world = join(config.hardware)
-    run = run_of(config)
     if world.is_main:
         try:
-            prepared = prepare(path, overrides, world_size=world.size, local_size=world.local_size)
+            if folder is None:
+                print(prepare(path, overrides, world_size=world.size).message, flush=True)
             lock = RunLock(run.lock)
         except OstinatoError:
             world.broadcast_int(1)
             raise
-        print(prepared.message, flush=True)
-        status = world.broadcast_int(2 if prepared.status == "finished" else 0)
+        finished = run.finished()
+        if finished and folder is not None:
+            print(f"run {run.name}: finished already", flush=True)
+        status = world.broadcast_int(2 if finished else 0)
     else:
         status = world.broadcast_int(0)
     if status == 1:
@@ -105,7 +109,7 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
             stack.callback(writer.close)
             stack.callback(heart.stop)  # before the writer closes: the last sample goes through it
             if sys.stdout.isatty():
-                heart.bar = Bar(config.train.epochs, job.plan.steps_per_epoch)
+                heart.bar = Bar(config.train.epochs, job.total_steps)
             heart.collect(writer, world.size, config.log.system_every_s)
             run.event("resumed" if name else "started", attempt=attempt, workers=world.size, checkpoint=name)
             log.info(_start_line(config, world, name))
@@ -192,7 +196,7 @@ class _Terminal(logging.Handler):
             print(record.getMessage(), flush=True)
 
 
-def _place(fault: Exception) -> str:
+def _place(fault: BaseException) -> str:
     """The line of the user's own code in which a fault came up; empty where only torch's and our code took part."""
     libraries = (str(Path(torch.__file__).parent), str(Path(__file__).parent), sysconfig.get_paths()["stdlib"])
     frames = [f for f in traceback.extract_tb(fault.__traceback__) if not f.filename.startswith((*libraries, "<"))]
@@ -208,6 +212,9 @@ def known_fault(fault: Exception) -> str | None:
             f"{found[1]} has no deterministic implementation in torch {torch.__version__}, so no run could be repeated; "
             "use another operation, or set hardware.deterministic=false and do without the same bits"
         )
+    found = re.match(r"Unable to cast (.+) to Tensor", text, flags=re.DOTALL)
+    if found:  # the reduction's thread met it, and DDP wraps what it is handed
+        return f"the sum of gradients failed, because another rank is gone or stuck: {found[1].strip().splitlines()[0]}"
     if isinstance(fault, torch.OutOfMemoryError):
         return (
             "the GPU's memory is not enough for one micro-batch; more virtual ranks (train.virtual_ranks) make it smaller, "
@@ -237,6 +244,11 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
         code = fault.exit_code
         outcome.write(code, str(fault))
         _say(str(fault), outcome)
+    except SystemExit as fault:  # a stray exit() in the user's code must not look like success
+        code = errors.TRAINING_FAILED
+        text = f"the program was left by exit({fault.code!r}){_place(fault)}"
+        outcome.write(code, text)
+        _say(text, outcome)
     except Exception as fault:
         code = errors.TRAINING_FAILED
         known = known_fault(fault)

@@ -73,7 +73,12 @@ def test_plain_torchrun_refuses_a_bad_config_as_well_and_one_rank_says_so(tmp_pa
         timeout=120,
     )
     assert done.returncode != 0
-    assert done.stderr.count("broken.yaml:1: ") == done.stderr.count("broken.yaml:")
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "broken.yaml:" in line]
+    assert said == [
+        "broken.yaml:1: data: missing; it must be a section of 'key: value' lines",
+        "broken.yaml:1: optimizer: missing; it must be a mapping with a target, such as {target: name}",
+        "broken.yaml:1: train: missing; it must be a section of 'key: value' lines",
+    ]
     assert [path.name for path in tmp_path.iterdir()] == ["broken.yaml"]
 
 

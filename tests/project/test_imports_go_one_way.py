@@ -1,5 +1,6 @@
 """The import rules of pyproject.toml hold, and would be noticed if they did not."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -20,11 +21,20 @@ def test_imports_go_one_way() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_each_module_of_the_launcher_but_the_agent_is_held_to_it() -> None:
+    modules = {f"launcher.{path.stem}" for path in (ROOT / "launcher").glob("*.py")} - {"launcher.__init__", "launcher.agent"}
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    contract = text.partition("only the agent may import torch in the launcher")[2].partition("forbidden_modules")[0]
+    assert set(re.findall(r"launcher\.\w+", contract)) == modules
+
+
 @pytest.mark.parametrize(
     ("module", "line", "contract"),
     [
         ("trainer/loop.py", "import launcher.plan", "the trainer never imports the launcher"),
         ("launcher/plan.py", "import torch", "only the agent may import torch in the launcher"),
+        ("launcher/verify.py", "import torch", "only the agent may import torch in the launcher"),
+        ("launcher/forkserver.py", "import torch", "only the agent may import torch in the launcher"),
         ("trainer/rundir.py", "import numpy", "config, run folder and errors are free of torch"),
         ("trainer/errors.py", "import trainer.seed", "config, run folder and errors are free of torch"),
     ],

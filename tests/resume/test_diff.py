@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.support.jobs import ostinato, start
+from trainer.rundir import append_jsonl
 
 MODEL = """
 import torch
@@ -115,6 +117,13 @@ def test_another_package_version_in_the_record_is_found(folder: Path) -> None:
     assert code == 1
     assert any(line.startswith("environment: torch: ") and line.endswith("| 2.99.0") for line in lines)
     assert not any(line.startswith("step: ") for line in lines)
+
+
+def test_two_runs_that_came_to_nan_in_the_same_step_do_not_differ(folder: Path) -> None:
+    for name in ("nan", "nan-too"):
+        shutil.copytree(folder / "runs" / "a", folder / "runs" / name)
+        append_jsonl(folder / "runs" / name / "metrics.jsonl", {"step": 7, "split": "train", "loss": float("nan")})
+    assert diff(folder, "nan", "nan-too") == (0, ["no difference that matters (14 rows compared)"])
 
 
 def test_a_folder_that_is_no_run_is_refused_in_one_line(folder: Path) -> None:

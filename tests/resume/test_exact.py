@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.exact import Result, fresh, go_on, make_config, plain_all_reduce, scheduler_after_loading
-from tests.support.ranks import run_ranks
+from tests.support.ranks import RankFailed, run_ranks
 
 END = 10**9
 
@@ -54,20 +54,15 @@ def recipe(name: str, virtual_ranks: int, **more: Any) -> Any:
 
 
 @pytest.mark.parametrize(("virtual_ranks", "worlds"), [(12, (2, 3, 4, 6)), (8, (2, 4, 8))])
+@pytest.mark.parametrize("name", list(RECIPES))
 def test_any_number_of_workers_that_divides_the_virtual_ranks_gives_the_same_bits(
-    tmp_path: Path, virtual_ranks: int, worlds: tuple[int, ...]
+    tmp_path: Path, name: str, virtual_ranks: int, worlds: tuple[int, ...]
 ) -> None:
-    config = recipe("sgd", virtual_ranks)
+    config = recipe(name, virtual_ranks)
     alone = run(config, fresh(tmp_path, "w1"), 1)
     assert alone.finished
     for world in worlds:
         assert same(run(config, fresh(tmp_path, f"w{world}"), world), alone), f"{world} workers"
-
-
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "sgd"])
-def test_each_recipe_gives_the_same_bits_on_one_and_three_workers(tmp_path: Path, name: str) -> None:
-    config = recipe(name, 6)
-    assert same(run(config, fresh(tmp_path, "w1"), 1), run(config, fresh(tmp_path, "w3"), 3))
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
@@ -82,11 +77,37 @@ def test_three_resumes_in_one_epoch_on_changing_numbers_of_workers_give_the_same
     assert same(run(config, broken, 3), whole)
 
 
-def test_loader_workers_do_not_change_a_bit(tmp_path: Path) -> None:
-    config = recipe("sgd", 3)
-    here = run(config, fresh(tmp_path, "here"), 3)
+def test_loader_workers_do_not_change_a_bit_on_any_number_of_workers(tmp_path: Path) -> None:
+    config = recipe("sgd", 4)
+    alone = run(config, fresh(tmp_path, "here"), 1)
     data = {**config.data.model_dump(), "loader_workers": 2}
-    assert same(run(config.model_copy(update={"data": type(config.data).model_validate(data)}), fresh(tmp_path, "there"), 3), here)
+    there = config.model_copy(update={"data": type(config.data).model_validate(data)})
+    for world in (1, 4):
+        assert same(run(there, fresh(tmp_path, f"w{world}"), world), alone)
+
+
+@pytest.mark.parametrize("model", ["Rebinding", "Forgetful"])
+def test_buffers_that_a_model_replaces_or_leaves_out_of_its_state_are_exact_too(tmp_path: Path, model: str) -> None:
+    config = make_config(4, model={"target": f"tests.support.noisy:{model}"})
+    alone = run(config, fresh(tmp_path, "w1"), 1)
+    assert same(run(config, fresh(tmp_path, "w4"), 4), alone)
+    broken = fresh(tmp_path, "broken")
+    run(config, broken, 2, stop_at=3)
+    assert same(run(config, broken, 4), alone)
+
+
+def test_a_model_that_draws_in_evaluation_and_a_set_that_draws_in_batches_are_exact(tmp_path: Path) -> None:
+    data = {"train": {"target": "tests.support.noisy:NoisyBatches"}, "valid": {"target": "tests.support.noisy:NoisyBatches"}}
+    config = make_config(4, model={"target": "tests.support.noisy:Dreaming"}, data={**data, "batch_size": 48, "eval_batch_size": 16})
+    alone = run(config, fresh(tmp_path, "w1"), 1)
+    assert same(run(config, fresh(tmp_path, "w4"), 4), alone)
+
+
+def test_a_parameter_that_takes_no_part_is_refused_on_any_number_of_workers(tmp_path: Path) -> None:
+    config = make_config(4, model={"target": "tests.support.noisy:Idle"})
+    for world in (1, 2, 4):
+        with pytest.raises(RankFailed, match=r"TrainingError: model: spare\.weight, spare\.bias took no part in the first step"):
+            run(config, fresh(tmp_path, f"w{world}"), world)
 
 
 # Controls: what these tests would miss if their model and data were not sensitive enough.

@@ -12,11 +12,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer import build, distributed, loop, seed
 from trainer.checkpoint.saver import Saver
+from trainer.config.load import dump
 from trainer.config.schema import Config
 from trainer.fingerprint import sha256
 from trainer.heartbeat import Heart
 from trainer.metrics.writer import MetricsWriter
-from trainer.rundir import RunDir, read_jsonl
+from trainer.rundir import RunDir, read_jsonl, write_atomic
 from trainer.stop import Agreement, StopRequest
 
 
@@ -47,8 +48,9 @@ def go_on(config: Config, folder: str, stop_at: int, sabotage: Callable[[build.J
     """Train from the newest checkpoint in `folder` until `stop_at` updates are done, or the end; `sabotage` spoils the job first."""
     run = RunDir(folder)
     world = distributed.join(config.hardware)
-    if world.is_main:
+    if world.is_main and not run.exists():
         run.create()
+        write_atomic(run.config, dump(config).encode())
     world.barrier()
     torch.set_num_threads(1)
     seed.set_arithmetic(config.hardware, 1)
@@ -59,11 +61,14 @@ def go_on(config: Config, folder: str, stop_at: int, sabotage: Callable[[build.J
         sabotage(job)
     writer = MetricsWriter(run, False, 0, job.state.step) if world.is_main else None
     around = loop.Around(Heart(run, world.rank, 0), writer, saver, StopAt(job, stop_at), Agreement(world, pause_s=0))
-    finished = loop.train(job, around)
+    finished = loop.fit(job, around)
+    state = job.state.state_dict(world)  # before the test, which takes the best checkpoint's weights
+    hashes = sha256(state["model"]), sha256(state["optimizer"]), sha256(state["ema"] or {})
+    if finished:
+        loop.test(job, around)
     job.loader.close()
-    state = job.state.state_dict(world)
     rows = [{k: v for k, v in row.items() if k != "time"} for row in read_jsonl(run.metrics)] if world.is_main else []
-    return Result(job.state.step, finished, sha256(state["model"]), sha256(state["optimizer"]), sha256(state["ema"] or {}), rows)
+    return Result(job.state.step, finished, *hashes, rows)
 
 
 def plain_all_reduce(job: build.Job) -> None:

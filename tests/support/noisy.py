@@ -81,3 +81,53 @@ class Clumsy(NoisyNet):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return super().forward(images[:, 5])
+
+
+class Rebinding(NoisyNet):
+    """A model that puts a new tensor in its buffer's place."""
+
+    persistent = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()), persistent=self.persistent)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * images.detach().mean()
+        return super().forward(images - self.mean)
+
+
+class Forgetful(Rebinding):
+    """The same with a buffer that ``state_dict`` leaves out."""
+
+    persistent = False
+
+
+class Dreaming(NoisyNet):
+    """A model that draws random numbers in evaluation, too."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(images + 0.1 * torch.randn(images.shape))
+
+
+class NoisyBatches(NoisyImages):
+    """A set that reads whole batches, and draws for each."""
+
+    def get_batch(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.from_numpy(indices)
+        return self.images[rows] + torch.randn(len(rows), 1, 8, 8), self.targets[rows]
+
+
+class Idle(NoisyNet):
+    """A model with a layer that its forward pass does not use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = list(self)
+        self.spare = nn.Linear(4, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            images = layer(images)
+        return images

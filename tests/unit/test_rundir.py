@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from trainer.errors import RunFolderError
 from trainer.rundir import RunDir, RunLock, append_jsonl, read_jsonl, write_atomic
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_torn_last_row_is_skipped_and_a_missing_file_has_no_rows(tmp_path: Path) -> None:
@@ -19,6 +23,62 @@ def test_a_torn_last_row_is_skipped_and_a_missing_file_has_no_rows(tmp_path: Pat
     with path.open("ab") as file:
         file.write(b'{"step": 3')
     assert [row["step"] for row in read_jsonl(path)] == [1, 2]
+
+
+def test_a_row_after_a_torn_one_stands_in_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_jsonl(path, {"step": 1})
+    with path.open("ab") as file:
+        file.write(b'{"step": 2')
+    append_jsonl(path, {"step": 3})
+    assert path.read_bytes() == b'{"step": 1}\n{"step": 2\n{"step": 3}\n'
+    assert [row["step"] for row in read_jsonl(path)] == [1, 3]
+
+
+def test_lines_that_are_no_rows_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'\n{"step": 1}\n\x00\x00\x00\n\xff\n[1]\n7\n{"step": 2}\n')
+    assert [row["step"] for row in read_jsonl(path)] == [1, 2]
+
+
+def test_a_row_that_is_written_in_part_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    code = (
+        "import resource, sys; from pathlib import Path; from trainer.rundir import append_jsonl;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20)); append_jsonl(Path(sys.argv[1]), {'step': 'x' * 100})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT, capture_output=True, text=True)
+    assert "in part only" in done.stderr
+    assert path.stat().st_size == 20
+    append_jsonl(path, {"step": 1})
+    assert list(read_jsonl(path)) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("strange", ["thesis.txt", "events.jsonl", "checkpoints/step-00000001"])
+def test_a_folder_with_something_else_in_it_does_not_become_a_run(tmp_path: Path, strange: str) -> None:
+    path = tmp_path / "one" / strange
+    path.parent.mkdir(parents=True)
+    path.write_text("mine")
+    with pytest.raises(RunFolderError, match=r"one: a folder with something else in it .* choose another run.name") as raised:
+        RunDir(tmp_path / "one").create()
+    assert "\n" not in str(raised.value)
+    assert [p for p in (tmp_path / "one").rglob("*") if p.is_file()] == [path]
+
+
+def test_a_folder_that_was_half_created_becomes_a_run(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "one")
+    run.create()
+    RunLock(run.lock).release()
+    (run.path / ".config.yaml.17.partial").write_text("seed:")
+    run.create()
+    run.config.write_text("seed: 1")
+    run.event("created")
+    run.create()
+
+
+def test_a_lock_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"none/lock: cannot be opened \(No such file or directory\); set run.root"):
+        RunLock(tmp_path / "none" / "lock")
 
 
 def test_an_atomic_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class Saver:
         store.point(folder, "last", name)
         if best is not None:
             store.point(folder, "best", name, value=best)
-        protected = [p for p in (store.pointed(folder, "best"),) if p]
+        protected = [p for p in (name, store.pointed(folder, "best")) if p]
         store.prune(folder, last=self.policy.keep_last, every=self.policy.keep_every, protected=protected)
         seconds = round(time.monotonic() - began, 4)
         self.run.event("checkpointed", attempt=self.attempt, step=state.step, checkpoint=name, weights=weights, seconds=seconds)
@@ -74,6 +74,7 @@ class Saver:
             for complaint in complaints:
                 log.warning(complaint)
                 self.run.event("skipped", attempt=self.attempt, reason=complaint)
+            newer = all_names[all_names.index(found) + 1 :] if found is not None else []
         # Rank 0 decides; the names are listed before anybody writes, so a number says which one.
         number = self.world.broadcast_int(all_names.index(found) if found is not None else -1)
         if number < 0:
@@ -83,6 +84,9 @@ class Saver:
                 keep_rows(self.run, 0)
             return None
         name = all_names[number]
+        if self.world.is_main:
+            for refused in newer:  # they must not stand in the way of those that are written from here on
+                store.set_aside(folder, refused)
         job.state.load_state_dict(store.load(folder / name), job.update.leaves)
         if self.world.is_main:
             keep_rows(self.run, job.state.rows)
@@ -103,11 +107,29 @@ class Saver:
         """Put the best checkpoint's weights (the newest one's where none is best) in the model; its name."""
         folder = self.run.checkpoints
         self.world.barrier()  # rank 0 has written by now
-        name = store.pointed(folder, "best") or store.pointed(folder, "last")
-        if name is None:
+        names, chosen = store.names(folder), -1
+        if self.world.is_main:
+            chosen = self._choose_best(names)
+        chosen = self.world.broadcast_int(chosen)
+        if chosen < 0:
             return None
+        name = names[chosen]
         saved = store.load(folder / name)
         job.state.model.load_state_dict(saved["model"])
         if job.state.ema is not None:
             job.state.ema.load_state_dict(saved["ema"])
         return name
+
+    def _choose_best(self, names: list[str]) -> int:
+        """Which of the names to test with: the best, or the newest good one where that cannot be used."""
+        folder = self.run.checkpoints
+        best = store.pointed(folder, "best")
+        if best is not None:
+            try:
+                store.verify(folder / best)
+                return names.index(best)
+            except CheckpointError as fault:
+                log.warning(f"{fault}; the test takes the newest good one")
+                self.run.event("skipped", attempt=self.attempt, reason=str(fault))
+        found, _ = store.newest_good(folder)
+        return names.index(found) if found is not None else -1

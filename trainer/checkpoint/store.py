@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections import Counter, OrderedDict
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from trainer.rundir import fsync_folder, read_json, write_json
 _NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
 STATE = "state.pt"
 MANIFEST = "manifest.json"
+_TENSORS = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+_PLAIN = (type(None), bool, int, float, str)
+_DICTS = (dict, OrderedDict, Counter)  # torch's MultiStepLR counts its milestones
 
 
 def names(folder: Path) -> list[str]:
@@ -53,8 +57,10 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any]) -> str:
         facts: what else stands in the manifest (config hash, weights' SHA-256, …).
 
     Raises:
+        CheckpointError: the state holds something else, which could not be read back; nothing was written.
         OSError: the disk is full or broken; nothing is left but a ``.partial-`` folder that the next write removes.
     """
+    _check_plain(state, "")
     for stale in folder.glob(".partial-*"):
         shutil.rmtree(stale, ignore_errors=True)
     name = _free_name(folder, state["step"])
@@ -73,6 +79,31 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any]) -> str:
     partial.rename(folder / name)
     fsync_folder(folder)
     return name
+
+
+def _check_plain(value: Any, path: str) -> None:
+    """Refuse what `load` would refuse. Types are compared exactly: a subclass (numpy.float64 is a float) is pickled as itself."""
+    kind = type(value)
+    if kind in _DICTS:
+        for key, item in value.items():
+            if type(key) not in _PLAIN:
+                raise CheckpointError(f"training state: {path or 'the top'} has a key of type {_type(key)}; use str or int")
+            _check_plain(item, f"{path}.{key}" if path else str(key))
+        for name, item in getattr(value, "__dict__", {}).items():  # an OrderedDict's attributes are pickled too: a model's _metadata
+            _check_plain(item, f"{path}.{name}" if path else name)
+    elif kind in (list, tuple):
+        for i, item in enumerate(value):
+            _check_plain(item, f"{path}.{i}")
+    elif kind not in _TENSORS and kind not in _PLAIN:
+        raise CheckpointError(
+            f"training state: {path} is a {_type(value)}, which a checkpoint cannot hold; "
+            "use tensors and None, bool, int, float, str, list, tuple or dict"
+        )
+
+
+def _type(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _free_name(folder: Path, step: int) -> str:
@@ -98,7 +129,10 @@ def pointed(folder: Path, pointer: str) -> str | None:
 
 
 def prune(folder: Path, *, last: int, every: int | None, protected: Collection[str]) -> None:
-    """Remove the checkpoints that the policy does not keep."""
+    """Remove the checkpoints that the policy does not keep.
+
+    It looks at names only. Protect the one just written: a damaged one with a higher step would count as newer.
+    """
     all_names = names(folder)
     stay = keep(all_names, [step_of(name) for name in all_names], last=last, every=every, protected=protected)
     for name in all_names:
@@ -106,6 +140,16 @@ def prune(folder: Path, *, last: int, every: int | None, protected: Collection[s
             doomed = folder / f".partial-old-{name}"  # renamed first: half a removal must not look like a checkpoint
             (folder / name).rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+
+def set_aside(folder: Path, name: str) -> None:
+    """Rename a refused checkpoint to ``bad-<name>`` (``bad-<name>.1``, … where that is taken): kept to look at, no longer counted."""
+    target, again = folder / f"bad-{name}", 0
+    while target.exists():
+        again += 1
+        target = folder / f"bad-{name}.{again}"
+    (folder / name).rename(target)
+    fsync_folder(folder)
 
 
 def digest(path: Path) -> str:

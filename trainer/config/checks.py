@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from trainer.config.schema import Config, Target
-from trainer.config.strict_yaml import KeyPath
+from trainer.config.strict_yaml import KeyPath, show
 
 Problem = tuple[KeyPath, str]
 
@@ -16,7 +16,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 def problems(config: Config) -> list[Problem]:
     """Every contradiction, as (path, message)."""
-    found = [*_batch(config), *_hardware(config), *_validation(config)]
+    found = [*_batch(config), *_loss(config), *_hardware(config), *_validation(config)]
     for path, _, target in targets(config):
         found += _target_name(path, target)
     return found
@@ -30,6 +30,11 @@ def batch_problem(batch_size: int, virtual_ranks: int) -> str | None:
     below, above = batch_size - left_over, batch_size - left_over + virtual_ranks
     instead = f"{below} or {above}" if below else str(above)
     return f"batch_size {batch_size} does not divide over {virtual_ranks} virtual ranks; use {instead}"
+
+
+def divisors(number: int) -> list[int]:
+    """All numbers that divide this one, ascending: of virtual ranks, the numbers of workers that can share them."""
+    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def targets(config: Config) -> Iterator[tuple[KeyPath, str, Target]]:
@@ -51,6 +56,12 @@ def _batch(config: Config) -> Iterator[Problem]:
     ranks = config.train.virtual_ranks
     if ranks != "auto" and (problem := batch_problem(config.data.batch_size, ranks)):
         yield ("data", "batch_size"), problem
+
+
+def _loss(config: Config) -> Iterator[Problem]:
+    reduction = config.loss.arguments.get("reduction", "mean")
+    if reduction != "mean":
+        yield ("loss", "reduction"), f"the loss must be the mean over the samples, not {show(reduction)}; leave reduction out"
 
 
 def _hardware(config: Config) -> Iterator[Problem]:

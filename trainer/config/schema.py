@@ -134,17 +134,14 @@ class TrainSection(Section):
     ema: EmaSection | None = None
     early_stop: EarlyStopSection | None = None
 
-    monitor: str = "auto"
+    monitor: Literal["auto", "loss", "accuracy"] = "auto"
     """The validation metric that says which checkpoint is best; auto: accuracy if there is one, else loss."""
 
     monitor_mode: Literal["auto", "min", "max"] = "auto"
-    """Whether less or more of ``monitor`` is better; auto: less for a loss or an error, else more."""
+    """Whether less or more of ``monitor`` is better; auto: less for the loss, more for the accuracy."""
 
     evaluate_every: PositiveInt = 1
     """Epochs between two evaluations of the validation set."""
-
-    find_unused_parameters: bool = False
-    """DistributedDataParallel's option: some parameters take no part in some steps."""
 
 
 class HardwareSection(Section):
@@ -154,7 +151,7 @@ class HardwareSection(Section):
     """auto: CUDA where there is a device for each worker, else CPU."""
 
     threads: Literal["auto"] | PositiveInt = "auto"
-    """Intra-op threads of each worker; auto: physical share, cores divided by workers. It changes bits, so a resume keeps it."""
+    """Intra-op threads of each worker; auto: cores divided by virtual ranks. It changes bits, so a run keeps it."""
 
     deterministic: bool = True
     """torch.use_deterministic_algorithms: an operation without a deterministic implementation is an error."""

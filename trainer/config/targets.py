@@ -54,12 +54,23 @@ def _wrong_kind(path: KeyPath, kind: str, called: Callable[..., Any]) -> Iterato
     needs = {"model": torch.nn.Module, "loss": torch.nn.Module, "optimizer": torch.optim.Optimizer}.get(kind)
     if inspect.isclass(called) and needs is not None and (not issubclass(called, needs) or called is needs):
         yield path, f"{name} is no {kind}; it must be a kind of {needs.__module__.removesuffix('.modules.module')}.{needs.__name__}"
+    if kind == "optimizer" and inspect.isclass(called) and _needs_closure(called):
+        yield (
+            path,
+            f"the step() of {name} needs a closure, which the trainer does not pass; use another optimizer",
+        )
     if kind != "schedule":
         return
     if called is torch.optim.lr_scheduler.ReduceLROnPlateau:
         yield path, "ReduceLROnPlateau needs a metric at each step; write plateau, which takes the validation metric"
     elif inspect.isclass(called) and not _is_torch_schedule(called) and not _is_plateau(called):
         yield path, f"{name} is no schedule; it must be a function of (step, total_steps, steps_per_epoch) or a torch scheduler"
+
+
+def _needs_closure(called: type) -> bool:
+    signature = _signature(getattr(called, "step", None))
+    closure = signature.parameters.get("closure") if signature else None
+    return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _is_torch_schedule(called: Callable[..., Any]) -> bool:
@@ -110,8 +121,10 @@ def _passed_by_us(kind: str, called: Callable[..., Any], parameters: list[inspec
     return []
 
 
-def _signature(called: Callable[..., Any]) -> inspect.Signature | None:
+def _signature(called: Callable[..., Any] | None) -> inspect.Signature | None:
     """The signature, its annotations evaluated where they can be; None for what has none."""
+    if called is None:
+        return None
     for evaluate in (True, False):
         try:
             return inspect.signature(called, eval_str=evaluate)

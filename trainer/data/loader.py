@@ -2,7 +2,7 @@
 
 A sample is read with python's, numpy's and torch's generators seeded from (seed, epoch, sample index), so neither the
 number of loader workers nor that of workers changes what is read. A data set with ``get_batch(indices)`` is read a
-micro-batch at a time and not seeded: its batches are a function of the indices.
+micro-batch at a time, with the generators seeded as for its first sample: micro-batches are the plan's, whoever reads them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch.utils.data._utils.pin_memory import pin_memory as pinned
 
 from trainer.data.keys import EVALUATION, sample_keys, seed_sample
 from trainer.data.order import BatchPlan, Indices
-from trainer.data.processes import enter_loader_worker, start_iterator, stop_iterator
+from trainer.data.processes import entry, start_iterator, stop_iterator
 from trainer.errors import TrainingError
 
 Batch = tuple[Any, Any]
@@ -45,14 +46,24 @@ class _Reader:
     def __init__(self, dataset: Any, seed: int) -> None:
         self.dataset = dataset
         self.seed = seed
+        self._reading: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def read_in_own_thread(self) -> None:
+        """Read in a thread that is new here: what is left of OpenMP's threads after a fork belongs to the one that forked, and hangs."""
+        self._reading = ThreadPoolExecutor(1)
+
     def __getitems__(self, task: _Task) -> Batch | _Failure:
+        return self._read(task) if self._reading is None else self._reading.submit(self._read, task).result()
+
+    def _read(self, task: _Task) -> Batch | _Failure:
         index = None
         try:
             if hasattr(self.dataset, "get_batch"):
+                for key in sample_keys(task.indices[:1], self.seed, task.epoch).tolist():
+                    seed_sample(key)
                 inputs, targets = self.dataset.get_batch(task.indices)
                 return inputs, targets
             samples = []
@@ -135,7 +146,7 @@ def _data_loader(
         num_workers=loader_workers,
         collate_fn=_identity,
         pin_memory=pin_memory,
-        worker_init_fn=enter_loader_worker,
+        worker_init_fn=entry(),
         multiprocessing_context="forkserver",
         prefetch_factor=prefetch_factor,
         persistent_workers=persistent,

@@ -199,6 +199,11 @@ class BatchPlan:
         start, stop = self._span(step)
         return stop - start
 
+    def counts(self, step: int, ranks: range) -> list[int]:
+        """How many samples each of some virtual ranks has in one update."""
+        each, more = divmod(self.samples(step), self.virtual_ranks)
+        return [each + (v < more) for v in ranks]
+
     def _span(self, step: int) -> tuple[int, int]:
         if not 0 <= step < self.steps_per_epoch:
             raise IndexError(f"step {step} of an epoch of {self.steps_per_epoch} steps")

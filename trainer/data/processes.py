@@ -8,6 +8,7 @@ a loader worker then starts in about 0.1 s.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import pickle
@@ -15,13 +16,13 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 # Asking to stop is the training worker's business: it decides at which step. Terminals and Slurm signal every process.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -59,9 +60,20 @@ def start_iterator(loader: DataLoader[Any]) -> Any:
         return iter(loader)
 
 
-def enter_loader_worker(_: int) -> None:
-    """Prepare a process that reads data (DataLoader's `worker_init_fn`)."""
-    torch.set_num_threads(1)
+def entry() -> Callable[[int], None]:
+    """The `worker_init_fn` of a DataLoader that is made now: what loader workers compute has the bits that it would have here.
+
+    The sum of a large image depends on the number of threads, so theirs is this process's.
+    """
+    return functools.partial(_enter_loader_worker, torch.get_num_threads(), torch.get_deterministic_debug_mode())
+
+
+def _enter_loader_worker(threads: int, deterministic: int, _: int) -> None:
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode(deterministic)  # use_deterministic_algorithms would import the compiler: a second of CPU time
+    here: Any = get_worker_info()
+    if threads > 1 and multiprocessing.current_process()._start_method == "fork":  # type: ignore[attr-defined]
+        here.dataset.read_in_own_thread()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     # The parent process is the fork server, so neither getppid nor a parent-death signal tells of the training worker's end.

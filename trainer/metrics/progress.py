@@ -11,14 +11,14 @@ class Bar:
 
     Args:
         epochs: how many epochs the run has.
-        steps_per_epoch: updates in one epoch.
+        total_steps: updates of the whole run.
     """
 
-    def __init__(self, epochs: int, steps_per_epoch: int) -> None:
+    def __init__(self, epochs: int, total_steps: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self.steps_per_epoch, self.epochs = steps_per_epoch, epochs
+        self.epochs = epochs
         self.console = Console(file=sys.stdout)
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -30,7 +30,7 @@ class Bar:
             auto_refresh=False,
             transient=True,
         )
-        self.task: Any = self.progress.add_task("starting", total=epochs * steps_per_epoch)
+        self.task: Any = self.progress.add_task("starting", total=total_steps)
         self.progress.start()
 
     def show(self, epoch: int, step: int) -> None:

@@ -27,8 +27,13 @@ class LearningRate:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
-    def end_epoch(self, metric: float | None) -> None:
-        """Hear of an epoch's end and of the watched metric, where there is one."""
+    def end_epoch(self, metric: float | None, less_is_better: bool) -> None:
+        """Hear of an epoch's end.
+
+        Args:
+            metric: the watched metric's value; None where nothing was evaluated.
+            less_is_better: the metric's direction.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
@@ -45,10 +50,10 @@ class PlateauLearningRate(LearningRate):
         super().__init__(optimizer, lambda step: plateau.factor)
         self.plateau = plateau
 
-    def end_epoch(self, metric: float | None) -> None:
+    def end_epoch(self, metric: float | None, less_is_better: bool) -> None:
         """Show the metric to the plateau."""
         if metric is not None:
-            self.plateau.observe(metric)
+            self.plateau.observe(metric, less_is_better)
 
     def state_dict(self) -> dict[str, Any]:
         """The plateau's counters."""
@@ -72,7 +77,7 @@ class TorchLearningRate(LearningRate):
     def apply(self, step: int) -> None:
         """Nothing: the scheduler has set the groups already."""
 
-    def end_epoch(self, metric: float | None) -> None:
+    def end_epoch(self, metric: float | None, less_is_better: bool) -> None:
         """Move the scheduler on."""
         self.scheduler.step()
 

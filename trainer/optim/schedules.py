@@ -149,7 +149,7 @@ class Plateau:
         patience: evaluations without improvement that are let pass.
         threshold: the relative change that counts as an improvement.
         min_factor: never go below this share of the base learning rate.
-        mode: whether less ("min") or more ("max") of the metric is better.
+        mode: whether less ("min") or more ("max") of the metric is better; "auto" takes the direction of ``train.monitor``.
     """
 
     def __init__(
@@ -158,10 +158,10 @@ class Plateau:
         patience: int = 10,
         threshold: float = 1e-4,
         min_factor: float = 0.0,
-        mode: Literal["min", "max"] = "min",
+        mode: Literal["auto", "min", "max"] = "auto",
     ) -> None:
         _require(0.0 < factor < 1.0, f"factor must lie between 0 and 1, not {factor}")
-        _require(mode in ("min", "max"), f"mode must be min or max, not {mode!r}")
+        _require(mode in ("auto", "min", "max"), f"mode must be auto, min or max, not {mode!r}")
         self.reduce_by = factor
         self.patience = patience
         self.threshold = threshold
@@ -171,9 +171,14 @@ class Plateau:
         self.best: float | None = None
         self.bad_evaluations = 0
 
-    def observe(self, metric: float) -> None:
-        """Take in one evaluation's metric; ``factor`` is what applies from here on."""
-        if self._improves(metric):
+    def observe(self, metric: float, less_is_better: bool) -> None:
+        """Take in one evaluation's metric; ``factor`` is what applies from here on.
+
+        Args:
+            metric: the watched metric's value.
+            less_is_better: its direction, for mode "auto"; the other modes have their own.
+        """
+        if self._improves(metric, less_is_better if self.mode == "auto" else self.mode == "min"):
             self.best, self.bad_evaluations = metric, 0
             return
         self.bad_evaluations += 1
@@ -192,12 +197,12 @@ class Plateau:
             raise ValueError(f"not a state of Plateau: {state}")
         self.factor, self.best, self.bad_evaluations = float(factor), best, int(bad)
 
-    def _improves(self, metric: float) -> bool:
+    def _improves(self, metric: float, less: bool) -> bool:
         if self.best is None:
             return not math.isnan(metric)
         margin = self.threshold * abs(self.best)
         # A comparison with NaN is false, so that a NaN counts as no improvement.
-        return metric < self.best - margin if self.mode == "min" else metric > self.best + margin
+        return metric < self.best - margin if less else metric > self.best + margin
 
 
 def _warmup(steps_per_epoch: int, epochs: float, steps: int) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, OrderedDict, namedtuple
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -107,6 +109,76 @@ def test_pruning_keeps_the_newest_the_best_and_the_milestones(tmp_path: Path) ->
     assert [store.step_of(name) for name in store.names(tmp_path)] == [2, 3, 5, 6]
     assert store.pointed(tmp_path, "best") == names[1]
     assert not list(tmp_path.glob(".partial*"))
+
+
+def test_the_checkpoint_just_written_survives_a_damaged_one_with_a_higher_step(tmp_path: Path) -> None:
+    old, damaged = write(tmp_path, 1, 9)
+    (tmp_path / damaged / store.STATE).write_bytes(b"short")
+    (new,) = write(tmp_path, 2)
+    store.prune(tmp_path, last=1, every=None, protected=[new])
+    assert store.names(tmp_path) == [new, damaged]
+    assert store.newest_good(tmp_path)[0] == new
+    assert not (tmp_path / old).exists()
+
+
+def test_a_checkpoint_set_aside_no_longer_counts_and_nothing_set_aside_before_is_lost(tmp_path: Path) -> None:
+    for content in (b"first", b"second", b"third"):
+        (name,) = write(tmp_path, 5)
+        (tmp_path / name / store.STATE).write_bytes(content)
+        store.set_aside(tmp_path, name)
+        assert store.names(tmp_path) == []
+    found = {path.name: (path / store.STATE).read_bytes() for path in tmp_path.iterdir()}
+    assert found == {"bad-step-00000005": b"first", "bad-step-00000005.1": b"second", "bad-step-00000005.2": b"third"}
+    write(tmp_path, 5)
+    store.prune(tmp_path, last=1, every=None, protected=[])
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+Pair = namedtuple("Pair", "a b")
+
+
+class Held(OrderedDict[str, Any]):
+    """A dictionary that `load` would refuse."""
+
+
+def with_metadata(value: object) -> OrderedDict[str, Any]:
+    """What a model's state_dict looks like."""
+    found: OrderedDict[str, Any] = OrderedDict(weight=torch.zeros(2))
+    found._metadata = {"layer": value}  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"optimizer": {"state": {0: {"x": np.float64(1)}}}}, r"optimizer\.state\.0\.x is a numpy\.float64"),
+        ({"list": [1, (2, {3})]}, r"list\.1\.1 is a set"),
+        ({"path": Path("x")}, r"path is a pathlib\."),
+        ({"pair": Pair(1, 2)}, r"pair is a .*Pair"),
+        ({"held": Held(a=1)}, r"held is a .*Held"),
+        ({"rate": lambda step: 1}, "rate is a function"),
+        ({"table": {(1, 2): 3}}, "table has a key of type tuple"),
+        ({"model": with_metadata(object())}, r"model\._metadata\.layer is a object"),
+        ({"bomb": Bomb()}, r"bomb is a .*Bomb"),
+    ],
+)
+def test_what_could_not_be_read_back_is_refused_before_anything_is_written(tmp_path: Path, extra: dict[str, Any], said: str) -> None:
+    with pytest.raises(CheckpointError, match=said):
+        store.write(tmp_path, {**state(1), **extra}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_model_optimizer_and_scheduler_are_plain_enough(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(4, 2)).sum().backward()
+    optimizer.step()
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 2, 3])
+    parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": scheduler.state_dict()}
+    name = store.write(tmp_path, {"step": 1, **parts, "parameter": next(model.parameters())}, {})
+    found = store.load(tmp_path / name)
+    assert found["schedule"]["milestones"] == Counter({2: 2, 3: 1})
+    assert torch.equal(found["optimizer"]["state"][0]["exp_avg"], optimizer.state_dict()["state"][0]["exp_avg"])
 
 
 def test_a_pointer_to_a_checkpoint_that_is_gone_points_nowhere(tmp_path: Path) -> None:

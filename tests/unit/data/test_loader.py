@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.support.data_sets import Broken, Dice, Unpicklable
+from tests.unit.data.noise_sets import LockedNoisySums, NoisyBatches, NoisySums, Switches
 from trainer.data.datasets import ArrayDataset, Digits
 from trainer.data.loader import TrainLoader, eval_batches
 from trainer.data.order import BatchPlan
@@ -90,11 +91,50 @@ def test_whole_batches_are_read_from_a_data_set_that_offers_them() -> None:
         loader.close()
 
 
-def test_reading_whole_batches_leaves_the_generators_alone() -> None:
-    before = torch.get_rng_state(), random.getstate()
-    list(TrainLoader(Digits("valid"), BatchPlan(270, 27, 1, seed=0)).epoch(0))
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert random.getstate() == before[1]
+@pytest.mark.parametrize(("workers", "world"), [(0, 1), (0, 4), (1, 2), (2, 1)])
+def test_noise_drawn_for_a_whole_batch_depends_on_seed_epoch_and_batch_alone(workers: int, world: int) -> None:
+    expected = read(NoisyBatches())
+    assert len({value for step in expected for value in step[:, 0].tolist()}) == 48
+    torch.manual_seed(99)
+    assert same(read(NoisyBatches(), workers, world=world), expected)
+    assert same(read(NoisyBatches(), workers, start=3, world=world), expected[3:])
+    assert not same(read(NoisyBatches(), epoch=2), expected)
+
+
+def test_an_evaluation_draws_noise_for_a_whole_batch_alike_whoever_reads() -> None:
+    whole = [inputs for _, inputs, _ in eval_batches(NoisyBatches(), 10)]
+    shared = {k: inputs for rank in range(2) for k, inputs, _ in eval_batches(NoisyBatches(), 10, rank=rank, world_size=2)}
+    assert same([shared[k] for k in sorted(shared)], whole)
+
+
+def test_large_sums_have_the_same_bits_whoever_reads() -> None:
+    plan = BatchPlan(8, 8, 1, seed=0)
+    torch.set_num_threads(1)
+    alone = read(NoisySums(), plan=plan)
+    torch.set_num_threads(2)
+    here = read(NoisySums(), plan=plan)
+    assert not same(alone, here)  # else the test shows nothing
+    assert same(read(NoisySums(), workers=2, plan=plan), here)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_large_sums_have_the_same_bits_in_forked_processes() -> None:
+    torch.set_num_threads(2)
+    plan = BatchPlan(8, 8, 1, seed=0)
+    here = read(LockedNoisySums(), plan=plan)
+    assert same(read(LockedNoisySums(), workers=2, plan=plan), here)
+
+
+@pytest.mark.parametrize("deterministic", [0, 1, 2])
+def test_loader_workers_have_the_switches_of_the_process_that_made_the_loader(deterministic: int) -> None:
+    torch.set_num_threads(2)
+    before = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode(deterministic)
+    try:
+        (inputs,) = read(Switches(), workers=1, plan=BatchPlan(8, 8, 1, seed=0))
+    finally:
+        torch.set_deterministic_debug_mode(before)
+    assert inputs.tolist() == [[2, deterministic]] * 8
 
 
 @pytest.mark.parametrize("workers", [0, 1])

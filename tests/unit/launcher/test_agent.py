@@ -177,3 +177,23 @@ def test_what_a_worker_lets_out_is_kept_for_the_verdict_and_not_printed_by_the_a
     assert end["exit_code"] == 1
     assert "the shape (3, 4) does not fit" in end["message"]
     assert "ChildFailedError" not in stderr
+
+
+LEAVING = """
+import json
+from launcher import forkserver
+forkserver.start(["tests.unit.launcher.leaving"])
+from launcher.agent import run_node
+from launcher.failure import judge
+from tests.unit.launcher.leaving import last_rank_leaves
+result = run_node(last_rank_leaves, "", workers={workers}, env={{}})
+print(json.dumps([judge(result.ends).exit_code, judge(result.ends).rank]))
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_leaves_with_exit_code_0_and_without_a_word_ends_the_job_as_a_failure(workers):
+    code = LEAVING.format(workers=workers)
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [4, workers - 1]

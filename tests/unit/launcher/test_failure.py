@@ -56,6 +56,23 @@ def test_a_worker_that_left_without_a_word_keeps_an_exit_code_of_ours_and_any_ot
     assert "no usable checkpoint" in judge([WorkerEnd(0, 3)]).lines[0]
 
 
+def test_exit_code_0_without_a_value_and_without_an_outcome_is_a_failure():
+    verdict = judge([WorkerEnd(0, 0)])
+    assert (verdict.exit_code, verdict.rank) == (TRAINING_FAILED, 0)
+    assert verdict.lines[0].startswith("rank 0 ended without a word")
+    assert judge([WorkerEnd(0, 0, outcome=outcome(0))]).exit_code == DONE
+    # Its peers notice, or hang until they are killed: they are not the cause.
+    peers = [WorkerEnd(0, 4, outcome=outcome(4, "Connection closed by peer", time=1.0)), WorkerEnd(2, -signal.SIGKILL, by_launcher=True)]
+    assert judge([*peers, WorkerEnd(1, 0)]).rank == 1
+
+
+def test_an_end_of_which_the_system_says_nothing_is_no_success():
+    verdict = judge([WorkerEnd(0, None), WorkerEnd(1, 0, value=0)])
+    assert (verdict.exit_code, verdict.rank) == (LOST, 0)
+    assert verdict.lines == ("rank 0 is gone, and the system does not say how it ended",)
+    assert judge([WorkerEnd(0, None), WorkerEnd(1, 4, outcome=outcome(4, "ValueError: x"))]).rank == 1
+
+
 def test_a_request_that_met_workers_which_did_not_listen_yet_is_a_stop():
     verdict = judge([WorkerEnd(0, -signal.SIGTERM), WorkerEnd(1, -signal.SIGTERM)], stop_requested=True)
     assert verdict.exit_code == STOPPED

@@ -1,6 +1,7 @@
 import pytest
 
-from launcher.plan import asked_workers, choose_workers, divisors, make_job, run_folder
+from launcher.plan import asked_workers, choose_workers, make_job, run_folder
+from trainer.config.checks import divisors
 from trainer.config.schema import Config
 from trainer.errors import ConfigError
 

@@ -10,6 +10,7 @@ from torch.optim import lr_scheduler
 
 from trainer.errors import ConfigError
 from trainer.optim import schedules
+from trainer.optim.learning_rate import PlateauLearningRate
 
 EPOCHS, PER_EPOCH = 12, 7
 TOTAL = EPOCHS * PER_EPOCH
@@ -127,7 +128,7 @@ def test_plateau_lowers_the_rate_where_torchs_does(mode: str, patience: int) -> 
     ours = schedules.Plateau(factor=0.5, patience=patience, min_factor=0.1, mode=mode)
     for metric in NOISY:
         theirs.step(metric)
-        ours.observe(metric)
+        ours.observe(metric, less_is_better=mode == "max")  # a mode of its own stands above the metric's direction
         assert ours.factor == pytest.approx(optimizer.param_groups[0]["lr"])
     assert ours.factor < 1.0
 
@@ -135,17 +136,32 @@ def test_plateau_lowers_the_rate_where_torchs_does(mode: str, patience: int) -> 
 def test_plateau_goes_on_from_its_state_as_if_never_stopped() -> None:
     whole, first, second = (schedules.Plateau(factor=0.5, patience=1) for _ in range(3))
     for metric in NOISY:
-        whole.observe(metric)
+        whole.observe(metric, True)
     for metric in NOISY[:8]:
-        first.observe(metric)
+        first.observe(metric, True)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
     for metric in NOISY[8:]:
-        second.observe(metric)
+        second.observe(metric, True)
     assert second.state_dict() == whole.state_dict()
 
 
 def test_a_slightly_worse_negative_metric_is_no_improvement() -> None:
     plateau = schedules.Plateau(patience=0, threshold=0.1)
-    plateau.observe(-10.0)
-    plateau.observe(-9.5)
+    plateau.observe(-10.0, True)
+    plateau.observe(-9.5, True)
     assert plateau.factor == 0.1
+
+
+@pytest.mark.parametrize(("less_is_better", "lowered"), [(False, False), (True, True)])
+def test_a_rising_accuracy_keeps_the_rate_and_a_rising_loss_lowers_it(less_is_better: bool, lowered: bool) -> None:
+    optimizer = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "initial_lr": 1.0}], lr=1.0)
+    rate = PlateauLearningRate(optimizer, schedules.Plateau(patience=1, factor=0.5))
+    for metric in (0.5, None, 0.6, 0.7, 0.8):
+        rate.end_epoch(metric, less_is_better)
+    rate.apply(0)
+    assert (optimizer.param_groups[0]["lr"] < 1.0) is lowered
+
+
+def test_a_mode_that_plateau_does_not_have_is_named() -> None:
+    with pytest.raises(ConfigError, match="mode must be auto, min or max, not 'least'"):
+        schedules.Plateau(mode="least")  # type: ignore[arg-type]
