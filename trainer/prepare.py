@@ -83,7 +83,7 @@ def _check(config: Config, loaded: Loaded, world_size: int) -> None:
     ranks = config.train.virtual_ranks
     assert isinstance(ranks, int)
     if ranks % world_size:
-        fits = ", ".join(str(w) for w in range(1, ranks + 1) if ranks % w == 0)
+        fits = ", ".join(map(str, checks.divisors(ranks)))
         faults.append((("train", "virtual_ranks"), f"{world_size} workers cannot share {ranks} virtual ranks evenly; start {fits} of them"))
     if faults:
         raise loaded.error(*faults)

@@ -264,6 +264,8 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
         return code
     sys.stdout.flush()
     sys.stderr.flush()
+    if outcome.path is None and os.environ.get("RANK", "0") != "0":
+        time.sleep(1.0)  # every rank meets a bad config; torchrun would end rank 0 with the first of them, before it has said why
     # No teardown: the peers may be waiting for this rank in a collective, and the launcher stops them.
     os._exit(code)
 

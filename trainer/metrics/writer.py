@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 import threading
 from typing import Any
@@ -64,12 +66,6 @@ def keep_rows(run: RunDir, count: int) -> None:
     """Cut ``metrics.jsonl`` back to its first rows: those of the checkpoint that is resumed, so that no step stands there twice."""
     if not run.metrics.exists():
         return
-    data = run.metrics.read_bytes()
-    end = 0
-    for _ in range(count):
-        found = data.find(b"\n", end)
-        if found < 0:
-            break
-        end = found + 1
-    if end != len(data):
-        write_atomic(run.metrics, data[:end])
+    kept = "".join(json.dumps(row) + "\n" for row in itertools.islice(read_jsonl(run.metrics), count)).encode()
+    if kept != run.metrics.read_bytes():
+        write_atomic(run.metrics, kept)

@@ -1,0 +1,47 @@
+"""Rows are written for people and machines, and cut back to a checkpoint's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainer.metrics.writer import MetricsWriter, keep_rows
+from trainer.rundir import RunDir, read_jsonl
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    run = RunDir(tmp_path / "run")
+    run.create()
+    return run
+
+
+def test_rows_are_cut_back_to_a_checkpoints_and_a_torn_one_is_not_counted(run: RunDir) -> None:
+    writer = MetricsWriter(run, False, 0, 0)
+    for step in (1, 2):
+        writer.row(0.0, "train", step, 0, {"loss": 1 / step})
+    with run.metrics.open("ab") as file:
+        file.write(b'{"step": 3, "lo')
+    writer.row(0.0, "train", 3, 0, {"loss": 0.1})
+    writer.row(0.0, "train", 4, 0, {"loss": 0.1})
+    assert writer.rows == 4
+    keep_rows(run, 3)
+    assert [row["step"] for row in read_jsonl(run.metrics)] == [1, 2, 3]
+    assert MetricsWriter(run, False, 1, 3).rows == 3
+
+
+def test_without_a_checkpoint_no_row_stays(run: RunDir) -> None:
+    MetricsWriter(run, False, 0, 0).row(0.0, "train", 1, 0, {"loss": 1.0})
+    keep_rows(run, 0)
+    assert run.metrics.read_bytes() == b""
+
+
+def test_a_tensorboard_that_cannot_be_written_is_given_up_and_the_rows_go_on(run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    run.tensorboard.write_text("a file where the folder should be")
+    writer = MetricsWriter(run, True, 0, 0)
+    writer.row(0.0, "train", 1, 0, {"loss": 1.0})
+    writer.row(0.0, "train", 2, 0, {"loss": 0.5})
+    writer.close()
+    assert [row["step"] for row in read_jsonl(run.metrics)] == [1, 2]
+    assert "TensorBoard is given up" in caplog.text
