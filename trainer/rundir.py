@@ -47,6 +47,7 @@ class RunDir:
         self.logs = self.path / "logs"
         self.heartbeats = self.path / "heartbeats"
         self.lock = self.path / "lock"
+        self.fence = self.path / "fence"
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
@@ -79,7 +80,7 @@ class RunDir:
         """A file or folder here that is more than the beginning of a run."""
         rooms = {room.name for room in (self.checkpoints, self.logs, self.heartbeats)}
         for entry in sorted(self.path.iterdir()) if self.path.is_dir() else []:
-            ours = entry.name == self.lock.name or (entry.name.startswith(".config.yaml.") and entry.name.endswith(".partial"))
+            ours = entry.name in (self.lock.name, self.fence.name) or (entry.name.startswith(".config.yaml.") and entry.name.endswith(".partial"))
             empty_room = entry.name in rooms and entry.is_dir() and not any(entry.iterdir())
             if not (ours or empty_room):
                 return entry.name
@@ -96,6 +97,10 @@ class RunDir:
     def outcome(self, attempt: int, rank: int) -> Path:
         """How one rank ended: ``{"exit_code", "error", "time"}``; missing when it was killed."""
         return self.attempt_logs(attempt) / f"rank-{rank}.outcome.json"
+
+    def stack(self, attempt: int, rank: int) -> Path:
+        """Where one rank's python stacks are written when the job is stuck; a loader worker's file has its process id besides."""
+        return self.attempt_logs(attempt) / f"rank-{rank}.stack.txt"
 
     def heartbeat(self, rank: int) -> Path:
         """The file in which one rank says where it is."""

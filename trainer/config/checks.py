@@ -16,7 +16,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 def problems(config: Config) -> list[Problem]:
     """Every contradiction, as (path, message)."""
-    found = [*_batch(config), *_loss(config), *_hardware(config), *_validation(config)]
+    found = [*_batch(config), *_loss(config), *_hardware(config), *_supervision(config), *_validation(config)]
     for path, _, target in targets(config):
         found += _target_name(path, target)
     return found
@@ -71,6 +71,15 @@ def _hardware(config: Config) -> Iterator[Problem]:
         yield (
             ("hardware", "cudnn_benchmark"),
             "it gives other bits in each run, and hardware.deterministic is true; set one of them to false",
+        )
+
+
+def _supervision(config: Config) -> Iterator[Problem]:
+    limit, collective = config.supervision.stuck_after_s, config.hardware.collective_timeout_s
+    if limit >= collective:
+        yield (
+            ("supervision", "stuck_after_s"),
+            f"{limit:g} s is not below hardware.collective_timeout_s ({collective:g} s), so that workers give up before they are examined",
         )
 
 

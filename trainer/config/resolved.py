@@ -16,6 +16,7 @@ _NO_ARITHMETIC: dict[str, bool | set[str]] = {
     "run": True,
     "log": True,
     "checkpoint": True,
+    "supervision": True,
     "data": {"loader_workers", "prefetch_factor"},
     "hardware": {"collective_timeout_s"},
 }

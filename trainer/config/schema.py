@@ -74,6 +74,12 @@ class DataSection(Section):
     eval_transforms: list[Target] = []
     """Applied to each validation and test input in turn."""
 
+    bad_samples: Literal["fail", "skip"] = "fail"
+    """What to do with a sample that cannot be read: end the run, or take the next readable one in its place."""
+
+    max_bad_samples: PositiveInt = 10
+    """With ``bad_samples: skip``: more of them end the run."""
+
     loader_workers: Count = 0
     """Processes of each worker that read data; 0 reads in the worker itself. Never changes a result."""
 
@@ -133,6 +139,12 @@ class TrainSection(Section):
     ema: EmaSection | None = None
     early_stop: EarlyStopSection | None = None
 
+    non_finite: Literal["raise", "skip"] = "raise"
+    """What to do when a loss or the gradients are NaN or infinite: end the run, or leave out that update."""
+
+    max_skipped: PositiveInt = 10
+    """With ``non_finite: skip``: more updates left out one after another end the run."""
+
     monitor: Literal["auto", "loss", "accuracy"] = "auto"
     """The validation metric that says which checkpoint is best; auto: accuracy if there is one, else loss."""
 
@@ -184,6 +196,25 @@ class CheckpointSection(Section):
     """Also keep each checkpoint whose step is a multiple of this."""
 
 
+class SupervisionSection(Section):
+    """How the launcher watches the workers, and when it starts them again."""
+
+    stuck_after_s: PositiveFloat = 300.0
+    """No worker has moved for this long: all are stuck. Every stack is written down, and the job is ended and started again."""
+
+    start_within_s: PositiveFloat = 1800.0
+    """The same limit until the first update is done: downloads and compilation take their time."""
+
+    max_restarts: Count = 3
+    """Starts after a fault of the system (killed, out of memory, stuck) without a new checkpoint in between; 0: never."""
+
+    fewer_workers: bool = True
+    """When a restart brought no new checkpoint either, go on with fewer workers: the same bits, less memory in use."""
+
+    grace_s: PositiveFloat = 30.0
+    """The time from a request to stop until whoever asked ends the processes (Slurm's KillWait, torchrun's 30 s)."""
+
+
 class LogSection(Section):
     """What is written down, and how often."""
 
@@ -219,4 +250,5 @@ class Config(Section):
     train: TrainSection
     hardware: HardwareSection = HardwareSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    supervision: SupervisionSection = SupervisionSection()
     log: LogSection = LogSection()
