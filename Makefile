@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench clean
+.PHONY: help setup demo test chaos check fix bench clean
 
 help:  ## Say what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -24,6 +24,9 @@ demo: $(STAMP)  ## Train on two workers: no GPU, no download
 test: $(STAMP)  ## Run the tests
 	$(BIN)/python -m pytest
 
+chaos: $(STAMP)  ## The storm, by hand (an hour); TIER=quick takes minutes, SEED=3 another one
+	$(BIN)/python -m tests.chaos --tier $(or $(TIER),full) --seed $(or $(SEED),0)
+
 check: $(STAMP)  ## Lint, format, types, import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,6 +42,7 @@ bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks.first_step
 	$(BIN)/python -m benchmarks.step_overhead
 	$(BIN)/python -m benchmarks.reduction
+	$(BIN)/python -m benchmarks.checkpoint_stall
 
 clean:  ## Remove the environment and caches; runs and data stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

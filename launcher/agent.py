@@ -13,12 +13,11 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import psutil
@@ -31,7 +30,9 @@ from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousIn
 
 from launcher.failure import WorkerEnd
 from launcher.forkserver import nameless_main
-from launcher.in_forkserver import STOP_SIGNALS, enter
+from launcher.health import Stuck, Watch
+from launcher.in_forkserver import enter
+from launcher.requests import Requests
 
 POLL_S = 0.05
 # A worker whose peer is gone cannot go on; what it still has to do is to say so.
@@ -45,13 +46,13 @@ class NodeResult:
 
     Args:
         ends: by rank, without the outcome files: those are the run folder's.
-        stop_requested: a signal asked for a stop.
-        abandoned: a second SIGINT ended the workers at once.
+        stuck: they were ended because none moved.
+        too_late: they were ended because they had not left within the time that a request gives them.
     """
 
     ends: list[WorkerEnd]
-    stop_requested: bool = False
-    abandoned: bool = False
+    stuck: Stuck | None = None
+    too_late: bool = False
 
 
 def count_devices() -> int:
@@ -142,37 +143,43 @@ class _Agent(LocalElasticAgent):
 
 @dataclass
 class _Supervisor:
-    """The main thread's part: signals from outside, and peers of a worker that is gone."""
+    """The main thread's part: requests from outside, workers that do not move, and peers of one that is gone."""
 
     agent: _Agent
-    signals: list[int] = field(default_factory=list)
+    requests: Requests
+    watch: Watch | None
+    grace_s: float
     asked: set[int] = field(default_factory=set)
     killed: set[int] = field(default_factory=set)
     alone_since: float | None = None
-
-    def on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.signals.append(number)
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether the user has insisted: a second SIGINT."""
-        return self.signals.count(signal.SIGINT) > 1
+    stuck: Stuck | None = None
+    too_late: bool = False
 
     def tend(self, now: float) -> None:
         """Do what is due: pass a request on once to each worker, kill what cannot go on."""
         workers = self.agent.workers
-        if self.abandoned:
+        if self.requests.abandoned:
             self._kill(workers)
-        elif self.signals:
+        elif self.requests.since is not None:
             for rank in workers.keys() - self.asked:
                 with suppress(psutil.Error):
                     workers[rank].send_signal(signal.SIGTERM)
             self.asked |= workers.keys()
+            # Whoever asked kills us next, and then nobody says how far the run came.
+            self.too_late = now - self.requests.since > self.grace_s - min(2.0, self.grace_s / 10)
+            if self.too_late:
+                self._kill(workers)
         # Workers that are done wait for each other before they end, so one alone that has ended has failed.
         if self.alone_since is None and not all(worker.is_running() for worker in workers.values()):
             self.alone_since = now
-        if self.alone_since is not None and now - self.alone_since > PEER_GRACE_S:
-            self._kill(workers)
+        if self.alone_since is not None:
+            if now - self.alone_since > PEER_GRACE_S:
+                self._kill(workers)
+        elif self.watch is not None and workers and self.stuck is None:
+            idle_s = self.watch.overdue_s(now)
+            if idle_s is not None:
+                self.stuck = self.watch.examine(workers, idle_s)
+                self._kill(workers)
 
     def _kill(self, workers: Mapping[int, psutil.Process]) -> None:
         """End workers and whatever they started, at once."""
@@ -183,18 +190,6 @@ class _Supervisor:
                 for process in family:
                     with suppress(psutil.Error):
                         process.kill()
-
-
-@contextmanager
-def _listening(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Requests to stop go to the handler. What is ignored (``nohup``) stays ignored."""
-    numbers = [n for n in (signal.SIGINT, *STOP_SIGNALS) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
 
 
 def _spec(entry: Callable[[str], int], argument: str, workers: int, folder: Path) -> WorkerSpec:
@@ -210,7 +205,16 @@ def _spec(entry: Callable[[str], int], argument: str, workers: int, folder: Path
     )
 
 
-def run_node(entry: Callable[[str], int], argument: str, *, workers: int, env: Mapping[str, str]) -> NodeResult:
+def run_node(
+    entry: Callable[[str], int],
+    argument: str,
+    *,
+    workers: int,
+    env: Mapping[str, str],
+    requests: Requests,
+    watch: Watch | None = None,
+    grace_s: float = 30.0,
+) -> NodeResult:
     """Run one function on each of this node's workers until all have ended. Call it from the main thread.
 
     Args:
@@ -218,6 +222,9 @@ def run_node(entry: Callable[[str], int], argument: str, *, workers: int, env: M
         argument: that string.
         workers: how many.
         env: variables for each worker, beside torchrun's own.
+        requests: what is asked of this process by signals; it is passed on.
+        watch: sees whether they move; None: nobody does.
+        grace_s: how long they have from a request until they are ended.
     """
     for name in NOISY:
         _silence(name)
@@ -225,7 +232,7 @@ def run_node(entry: Callable[[str], int], argument: str, *, workers: int, env: M
     try:
         logs = _Variables(folder, {**env, "OSTINATO_STORE": str(folder / "store")})
         agent = _Agent(_spec(entry, argument, workers, folder), logs)
-        supervisor = _Supervisor(agent)
+        supervisor = _Supervisor(agent, requests, watch, grace_s)
         results: list[RunResult | Exception] = []
         done = threading.Event()
 
@@ -237,15 +244,16 @@ def run_node(entry: Callable[[str], int], argument: str, *, workers: int, env: M
             finally:
                 done.set()
 
-        with _listening(supervisor.on_signal), nameless_main():
+        requests.workers_run = True
+        with nameless_main():
             threading.Thread(target=work, name="elastic-agent", daemon=True).start()
             while not done.wait(POLL_S):
                 supervisor.tend(time.monotonic())
         if isinstance(results[0], Exception):
             raise results[0]
-        ends = _ends(agent, results[0], supervisor.killed)
-        return NodeResult(ends, bool(supervisor.signals), supervisor.abandoned)
+        return NodeResult(_ends(agent, results[0], supervisor.killed), supervisor.stuck, supervisor.too_late)
     finally:
+        requests.workers_run = False
         shutil.rmtree(folder, ignore_errors=True)
 
 

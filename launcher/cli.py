@@ -72,6 +72,18 @@ def train(
 
 
 @app.command()
+def inspect(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="NAME", help="Say what is in this one.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """List a run's checkpoints, each one verified; exit code 3 if one cannot be used."""
+    from launcher.inspect import inspect
+
+    raise typer.Exit(inspect(run, checkpoint=checkpoint, as_json=as_json))
+
+
+@app.command()
 def schema() -> None:
     """Print the config's JSON schema, with which an editor completes and checks the YAML."""
     from trainer.config.load import json_schema

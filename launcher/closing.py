@@ -24,6 +24,15 @@ def _outcome(run: RunDir, attempt: int, rank: int) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and "exit_code" in value else None
 
 
+def newest(run: RunDir) -> str | None:
+    """The newest checkpoint that was written whole, by its event; None: there is none."""
+    found = None
+    for row in read_jsonl(run.events):
+        if row.get("event") == "checkpointed":
+            found = str(row.get("checkpoint"))
+    return found
+
+
 def closing_lines(run: RunDir, attempt: int, verdict: Verdict) -> list[str]:
     """What to print at the end, at most ten lines."""
     if verdict.exit_code == DONE:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.errors import DONE, EXIT_CODES, LOST, STOPPED, TRAINING_FAILED
+from launcher.health import Stuck
+from trainer.errors import DONE, EXIT_CODES, LOST, STOPPED, STUCK, TRAINING_FAILED
 
 MAX_LINES = 10
 
 # A worker that ends by one of these was not asked to, and took its peers with it; SIGTERM and SIGABRT also befall the peers.
 FATAL = {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+NOT_BEGUN = "stopped before training began; the same command starts it"
 HINTS = {
     signal.SIGKILL: "out of memory?",
     signal.SIGBUS: "no room left in shared memory or on a disk?",
@@ -29,7 +31,7 @@ class WorkerEnd:
         rank: its rank.
         exit_code: as the system tells it; negative: the signal that ended it; None: the system tells nothing.
         value: what its function returned, if it did.
-        outcome: what it wrote about its end, ``{"exit_code", "error", "time"}``, if it did.
+        outcome: what it wrote about its end, ``{"exit_code", "error", "time", "peer_gone"}``, if it did.
         by_launcher: it was killed by the launcher, because a peer was gone.
         message: what else is known, a traceback's last line for instance.
     """
@@ -59,6 +61,15 @@ class WorkerEnd:
         return self.outcome is None and (self.exit_code != 0 or self.value is None)
 
     @property
+    def victim(self) -> bool:
+        """Whether it failed only because a peer was gone."""
+        if self.by_launcher:
+            return True
+        if self.outcome is not None:
+            return bool(self.outcome.get("peer_gone"))
+        return self.signal in (signal.SIGTERM, signal.SIGABRT)
+
+    @property
     def signal(self) -> int:
         """The signal that ended it; 0: none."""
         return -self.exit_code if self.exit_code is not None and self.exit_code < 0 else 0
@@ -66,11 +77,12 @@ class WorkerEnd:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run's end means: the exit code, the lines for the screen, and the rank whose log to read."""
+    """What a run's end means: the exit code, the lines for the screen, the rank whose log to read, and whether to try again."""
 
     exit_code: int
     lines: tuple[str, ...] = ()
     rank: int | None = None
+    restart: bool = False
 
     @property
     def ended_well(self) -> bool:
@@ -78,21 +90,29 @@ class Verdict:
         return self.exit_code in (DONE, STOPPED)
 
 
-def judge(ends: Sequence[WorkerEnd], *, stop_requested: bool = False) -> Verdict:
+def judge(ends: Sequence[WorkerEnd], *, stop_requested: bool = False, stuck: Stuck | None = None, out_of_memory: bool = False) -> Verdict:
     """The verdict over a run.
 
     Args:
         ends: how each worker ended.
         stop_requested: the launcher had asked the workers to stop.
+        stuck: the launcher ended them because none moved.
+        out_of_memory: the kernel has killed processes for want of memory meanwhile.
     """
+    if stuck is not None:
+        return Verdict(STUCK, stuck.lines, stuck.rank, restart=True)
     failed = [end for end in ends if end.code not in (DONE, STOPPED)]
     if not failed:
         return Verdict(STOPPED if any(end.code == STOPPED for end in ends) else DONE)
+    if any(end.code == STOPPED for end in ends) and all(end.victim for end in failed):
+        # The request met a worker that had not begun to train, which left at once; its peers could not go on without it.
+        return Verdict(STOPPED, (NOT_BEGUN,))
     if stop_requested and any(end.wordless and end.signal == signal.SIGTERM for end in failed):
-        # The request met a worker that had not begun to listen, which is before its first step.
-        return Verdict(STOPPED, ("stopped before training began; the same command starts it",))
+        return Verdict(STOPPED, (NOT_BEGUN,))
     cause = min(failed, key=_suspicion)
-    return Verdict(cause.code, tuple(_describe(cause, failed)), cause.rank)
+    # What a worker has a word for will happen again; what the system did need not.
+    restart = cause.code == LOST and (cause.wordless or cause.victim)
+    return Verdict(cause.code, tuple(_describe(cause, failed, out_of_memory)), cause.rank, restart)
 
 
 def _suspicion(end: WorkerEnd) -> tuple[int, float, int]:
@@ -102,16 +122,18 @@ def _suspicion(end: WorkerEnd) -> tuple[int, float, int]:
         return (3, time, end.rank)
     if end.wordless and end.exit_code is not None and (end.exit_code >= 0 or end.signal in FATAL):
         return (0, time, end.rank)
-    return (2 if end.wordless else 1, time, end.rank)
+    return (2 if end.wordless or end.victim else 1, time, end.rank)
 
 
-def _describe(cause: WorkerEnd, failed: Sequence[WorkerEnd]) -> list[str]:
+def _describe(cause: WorkerEnd, failed: Sequence[WorkerEnd], out_of_memory: bool) -> list[str]:
     """The cause in at most ``MAX_LINES`` - 1 lines: the log's path still follows."""
     if cause.outcome is not None:
         text = str(cause.outcome.get("error") or EXIT_CODES.get(cause.code, "failed")).strip().splitlines()
         lines = [f"rank {cause.rank}: {text[0]}", *(f"  {line}" for line in text[1:])]
     elif cause.exit_code is None:
         lines = [f"rank {cause.rank} is gone, and the system does not say how it ended"]
+    elif cause.signal == signal.SIGKILL and out_of_memory:
+        lines = [f"rank {cause.rank} was killed by the kernel: out of memory; fewer workers, smaller batches or loader workers need less"]
     elif cause.signal:
         lines = [f"rank {cause.rank} was killed by {signal_name(cause.signal)}{_hint(cause.signal)}"]
     elif cause.exit_code == 0:

@@ -16,6 +16,8 @@ import signal
 import sys
 from collections.abc import Callable
 
+from trainer.stop import REQUEST
+
 LAUNCHER_PID = "OSTINATO_LAUNCHER_PID"
 SERVER = "OSTINATO_FORKSERVER"
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
@@ -45,13 +47,21 @@ def _guard() -> None:
         # Processes that a worker forks itself run this too; it is not theirs.
         if os.getppid() == server:
             die_with_parent()
-            for number in STOP_SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
+            REQUEST.listen()
+        unblock()
+
+    def block() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     os.setsid()
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    os.register_at_fork(after_in_child=in_worker)
+    # Between a fork and the worker's own handlers a request is held back: it would be ignored, as the server does.
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=in_worker)
     die_with_parent()
     if os.getppid() != int(os.environ[LAUNCHER_PID]):  # the launcher ended before the line above
         os._exit(1)

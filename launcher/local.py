@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from launcher import forkserver
-from launcher.closing import closing_lines, done_line, with_outcomes
-from launcher.failure import Verdict, judge
-from launcher.plan import Job, asked_workers, choose_workers, make_job, run_folder
+from launcher.closing import closing_lines, done_line, newest, with_outcomes
+from launcher.failure import NOT_BEGUN, Verdict, judge
+from launcher.health import Watch
+from launcher.memory import oom_kills
+from launcher.plan import Job, asked_workers, choose_workers, make_job, run_folder, thread_limit
+from launcher.requests import Requests
+from launcher.restart import after
+from trainer.config.checks import divisors
 from trainer.config.load import load
-from trainer.config.schema import Config
-from trainer.errors import DONE, LOST, ConfigError, OstinatoError
+from trainer.config.schema import Config, SupervisionSection
+from trainer.errors import DONE, LOST, STOPPED, ConfigError, OstinatoError
 from trainer.rundir import RunDir, RunLock
 
 WORKER = "trainer.worker"
-ABANDONED = "ended at once, on a second Ctrl-C; the same command goes on from the newest checkpoint"
+GO_ON = "the same command goes on from the newest checkpoint"
+ABANDONED = f"ended at once, on a second Ctrl-C; {GO_ON}"
 
 
 def train(config_path: str, overrides: Sequence[str], *, nproc_per_node: str, fresh: bool, dry_run: bool, as_json: bool) -> int:
@@ -40,48 +45,87 @@ def train(config_path: str, overrides: Sequence[str], *, nproc_per_node: str, fr
 
 
 def run(job: Job) -> int:
-    """Run a job to its end on this machine; the exit code."""
+    """Run a job to its end on this machine, through faults of the system; the exit code."""
     folder = RunDir(job.run_dir)
     if folder.lock.exists():
         # Asked before anything is loaded, and before --fresh could move the folder of a run that is under way.
         RunLock(folder.lock).release()
     os.environ.update(job.env)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # While torch is loaded a KeyboardInterrupt can vanish in one of its `except` clauses. Nothing runs yet that would have to be
-        # stopped in good order, so the system may end this process; the fork server goes with it.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if job.fresh or not folder.finished():
-        forkserver.start([WORKER])
-    # From here on torch is loaded, in this process and in the fork server side by side.
-    from launcher.agent import run_node
-    from trainer.distributed import pick_device
-    from trainer.prepare import prepare
+    with Requests() as requests:
+        if job.fresh or not folder.finished():
+            forkserver.start([WORKER])
+        # From here on torch is loaded, in this process and in the fork server side by side.
+        from trainer.distributed import pick_device
+        from trainer.prepare import prepare
 
-    if job.device == "cuda":
-        pick_device(job.device, 0, job.workers)  # says here what a worker would say later, beside a new run folder
-    prepared = prepare(job.config, job.overrides, world_size=job.workers, fresh=job.fresh)
-    print(prepared.message, flush=True)
-    if prepared.status == "finished":
-        print(done_line(folder), flush=True)
-        return DONE
-    lock = RunLock(folder.lock)
-    try:
-        if folder.finished():  # another start was quicker, and is through
-            print(f"run {folder.name}: finished already", flush=True)
-            return DONE
-        from trainer.worker import run as entry
-
-        attempt = folder.next_attempt()
-        result = run_node(entry, job.run_dir, workers=job.workers, env=job.env)
-        if result.abandoned:
-            verdict = Verdict(LOST, (ABANDONED,))
-        else:
-            verdict = judge(with_outcomes(folder, attempt, result.ends), stop_requested=result.stop_requested)
-    finally:
-        lock.release()
+        if job.device == "cuda":
+            pick_device(job.device, 0, job.workers)  # says here what a worker would say later, beside a new run folder
+        prepared = prepare(job.config, job.overrides, world_size=job.workers, fresh=job.fresh, hold=True)
+        print(prepared.message, flush=True)
+        try:
+            if prepared.status == "finished":
+                print(done_line(folder), flush=True)
+                return DONE
+            attempt, verdict = _attempts(job, folder, requests)
+        finally:
+            prepared.lock.release()
     lines = closing_lines(folder, attempt, verdict)
     print("\n".join(lines), file=sys.stdout if verdict.ended_well else sys.stderr, flush=True)
     return verdict.exit_code
+
+
+def _attempts(job: Job, folder: RunDir, requests: Requests) -> tuple[int, Verdict]:
+    """Start the workers, and start them again as long as the policy says so; the last attempt and how it ended."""
+    config = load(folder.config).config
+    workers, in_vain = job.workers, 0
+    while True:
+        attempt, before = folder.next_attempt(), newest(folder)
+        if requests.stop:
+            return attempt, Verdict(STOPPED, (NOT_BEGUN,))
+        verdict = _attempt(job, folder, config.supervision, workers, requests)
+        in_vain = in_vain + 1 if newest(folder) == before else 0
+        restart = None
+        if not requests.stop:
+            restart = after(verdict, in_vain, workers, _fitting(config, job.device), config.supervision)
+        if restart is None:
+            if not verdict.ended_well:
+                folder.event("failed", attempt=attempt, exit_code=verdict.exit_code, reason=verdict.lines[0] if verdict.lines else "")
+            return attempt, verdict
+        more = f" on {restart.workers} worker{'' if restart.workers == 1 else 's'}" if restart.workers != workers else ""
+        where = newest(folder) or "the beginning"
+        for line in closing_lines(folder, attempt, verdict):
+            print(line, file=sys.stderr)
+        print(f"starting again{more}, from {where}", file=sys.stderr, flush=True)
+        folder.event("restarted", attempt=attempt, exit_code=verdict.exit_code, reason=verdict.lines[0], workers=restart.workers)
+        requests.pause(restart.pause_s)
+        workers = restart.workers
+
+
+def _attempt(job: Job, folder: RunDir, policy: SupervisionSection, workers: int, requests: Requests) -> Verdict:
+    from launcher.agent import run_node
+    from trainer.worker import run as entry
+
+    forkserver.start([WORKER])  # the one before may have fallen with the workers
+    attempt, oom_kills_before = folder.next_attempt(), oom_kills()
+    watch = Watch(folder, attempt, workers, policy)
+    env = {**job.env, **thread_limit(load(folder.config).config, workers, len(os.sched_getaffinity(0)))}
+    result = run_node(entry, job.run_dir, workers=workers, env=env, requests=requests, watch=watch, grace_s=policy.grace_s)
+    if requests.abandoned:
+        return Verdict(LOST, (ABANDONED,))
+    if result.too_late:
+        return Verdict(
+            STOPPED, (f"ended {policy.grace_s:g} s after the request to stop (supervision.grace_s), without a new checkpoint", GO_ON)
+        )
+    ends = with_outcomes(folder, attempt, result.ends)
+    return judge(ends, stop_requested=requests.stop, stuck=result.stuck, out_of_memory=oom_kills() > oom_kills_before)
+
+
+def _fitting(config: Config, device: str) -> list[int]:
+    """The numbers of workers that may play the run's virtual ranks here; a GPU may be gone."""
+    ranks = config.train.virtual_ranks
+    assert isinstance(ranks, int)
+    devices = _count_devices() if device != "cpu" else 0
+    return [number for number in divisors(ranks) if not devices or number <= devices]
 
 
 def _plan(config_path: str, overrides: Sequence[str], nproc_per_node: str, fresh: bool) -> Job:

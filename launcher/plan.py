@@ -97,6 +97,11 @@ def run_folder(config: Config, config_path: str) -> str:
     return str(Path(config.run.root) / (config.run.name or Path(config_path).stem))
 
 
+def thread_limit(config: Config, workers: int, cpus: int) -> dict[str, str]:
+    """Libraries read it when they are loaded, so it stands before any of them is: an upper bound, as a worker sets torch's own count."""
+    return {"OMP_NUM_THREADS": str(max(1, cpus // workers) if config.hardware.threads == "auto" else config.hardware.threads)}
+
+
 def make_job(
     config: Config, config_path: str, overrides: Sequence[str], *, workers: int, cpus: int, environ: Mapping[str, str], fresh: bool
 ) -> Job:
@@ -112,12 +117,9 @@ def make_job(
         fresh: begin anew where a run exists already.
     """
     run_dir = run_folder(config, config_path)
-    threads = max(1, cpus // workers) if config.hardware.threads == "auto" else config.hardware.threads
     loopback = "lo0" if sys.platform == "darwin" else "lo"
     env = {
-        # Libraries read it when they are loaded, so it stands before any of them is: an upper bound, as the worker sets torch's own
-        # count by the run folder's config.
-        "OMP_NUM_THREADS": str(threads),
+        **thread_limit(config, workers, cpus),
         # Workers of one machine meet on the loopback interface: no other machine can reach them, and no host name is looked up.
         "GLOO_SOCKET_IFNAME": environ.get("GLOO_SOCKET_IFNAME", loopback),
         "OSTINATO_LAUNCHED": "1",

@@ -95,7 +95,8 @@ def carry_out(trial: Trial, config_path: str, overrides: Sequence[str], kills: S
     for part, workers in enumerate(trial.worlds):
         attempt = trial.run.next_attempt()
         said = trial.run.path.with_name(f"{trial.run.name}-{part}.txt")
-        process = _start(config_path, [*overrides, f"run.root={trial.run.path.parent}", f"run.name={trial.run.name}"], workers, said)
+        ours = (f"run.root={trial.run.path.parent}", f"run.name={trial.run.name}", "supervision.max_restarts=0")
+        process = _start(config_path, [*overrides, *ours], workers, said)
         try:
             victim = None
             if part < len(trial.worlds) - 1:

@@ -11,6 +11,9 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print("usage: python -m trainer (RUN_DIR | CONFIG) [section.key=value …]   (also under torchrun)", file=sys.stderr)
         raise SystemExit(2)
+    from trainer.stop import REQUEST
+
+    REQUEST.listen()  # a request that comes while torch is loading ends the process as it should
     from trainer import worker  # imports torch
 
     code = worker.main(sys.argv[1:])

@@ -16,6 +16,7 @@ from trainer.data.order import BatchPlan
 from trainer.data.transforms import with_transforms
 from trainer.distributed import World
 from trainer.errors import ConfigError, TrainingError
+from trainer.heartbeat import Place
 from trainer.metrics.meters import Meters
 from trainer.optim.ema import Ema
 from trainer.optim.learning_rate import LearningRate, PlateauLearningRate, TorchLearningRate
@@ -41,16 +42,18 @@ class Job:
     valid: Any | None
     test: Any | None
     total_steps: int
+    place: Place
 
 
-def build(config: Config, world: World) -> Job:
-    """Make every object that the config names.
+def build(config: Config, world: World, place: Place | None = None) -> Job:
+    """Make every object that the config names; `place` is told where the work is.
 
     Raises:
         ConfigError: a value that only shows when the object is made.
         TrainingError: the training set is empty or smaller than a global batch.
     """
     assert isinstance(config.train.virtual_ranks, int)
+    place = place or Place()
     seed_everything(mix(WEIGHTS, config.seed))
     model: nn.Module = make("model", config.model).to(world.device)
     loss = make("loss", config.loss)
@@ -82,7 +85,7 @@ def build(config: Config, world: World) -> Job:
     scaler = torch.amp.GradScaler(world.device.type) if config.train.amp == "fp16" else None
     ema = Ema(model, config.train.ema.decay) if config.train.ema is not None else None
     meters = Meters(config.train.virtual_ranks // world.size, world.device)
-    update = Update(config, world, model, loss, optimizer, scaler, ema, meters)
+    update = Update(config, world, model, loss, optimizer, scaler, ema, meters, place)
     loader = TrainLoader(
         train_set,
         plan,
@@ -94,7 +97,7 @@ def build(config: Config, world: World) -> Job:
     )
     state = TrainState(model, optimizer, schedule, scaler, ema, meters, loss)
     valid, test = (dataset(config, split) for split in ("valid", "test"))
-    return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps)
+    return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps, place)
 
 
 def make(kind: str, target: Target, *positional: Any) -> Any:

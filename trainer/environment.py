@@ -17,6 +17,7 @@ import torch
 from trainer import __version__
 from trainer.config.schema import Config
 from trainer.distributed import World
+from trainer.masking import SECRET_FILES, masked, masked_text
 from trainer.registry import target_files
 from trainer.rundir import RunDir, read_json, write_json
 
@@ -26,7 +27,10 @@ MAX_DIFF_BYTES = 256 * 1024
 
 
 def record(config: Config, world: World) -> dict[str, Any]:
-    """Versions, code, machine and arithmetic of this start. Environment variables are taken from a short list only: no secrets."""
+    """Versions, code, machine and arithmetic of this start.
+
+    No secrets: environment variables are taken from a short list only, and the command line and git's diff go through `trainer.masking`.
+    """
     cuda = world.device.type == "cuda"
     return {
         "ostinato": __version__,
@@ -42,7 +46,7 @@ def record(config: Config, world: World) -> dict[str, Any]:
         "virtual_ranks": config.train.virtual_ranks,
         "host": socket.gethostname(),
         "cores": len(os.sched_getaffinity(0)),
-        "argv": sys.argv,
+        "argv": masked(sys.argv),
         "variables": {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID") if name in os.environ},
         "code": code(config),
     }
@@ -66,13 +70,17 @@ def _version(package: str) -> str | None:
 
 
 def code(config: Config) -> dict[str, Any]:
-    """The working folder's commit and uncommitted change, and the SHA-256 of each file that a target comes from."""
+    """The working folder's commit and uncommitted change, and the SHA-256 of each file that a target comes from.
+
+    The change leaves out files that are likely to hold secrets, and what looks like one in others is masked.
+    """
     commit = _git("rev-parse", "HEAD")
     found: dict[str, Any] = {"commit": commit.strip() if commit else None}
     if commit:
-        change = _git("diff", "HEAD") or ""
+        left_out = [f":(top,exclude,glob,icase)**/{name}{inside}" for name in SECRET_FILES for inside in ("", "/**")]
+        change = _git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD", "--", ":/", *left_out) or ""
         found["diff_sha256"] = hashlib.sha256(change.encode()).hexdigest() if change else None
-        found["diff"] = change if len(change) <= MAX_DIFF_BYTES else f"{len(change)} bytes, not kept"
+        found["diff"] = masked_text(change) if len(change) <= MAX_DIFF_BYTES else f"{len(change)} bytes, not kept"
     found["files"] = {name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in target_files(config).items()}
     return found
 

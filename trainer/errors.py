@@ -6,8 +6,9 @@
     ├── ConfigError              2   the config or the command line is wrong; nothing was created
     ├── RunFolderError           2   the run folder is not usable for this command
     ├── CheckpointError          3   no usable checkpoint where one was asked for
-    └── TrainingError            4   training cannot go on (user code raised, data refused)
-        └── NonFiniteError       4   a loss or a gradient is NaN or infinite
+    ├── TrainingError            4   training cannot go on (user code raised, data refused)
+    │   └── NonFiniteError       4   a loss, a gradient or a weight is NaN or infinite
+    └── StorageError             5   the disk is full or fails
 
 A process that the system takes cannot raise: the launcher gives it ``LOST`` (5).
 Exit codes that are no error: ``0`` done, ``75`` stopped on request with a checkpoint (``EX_TEMPFAIL``:
@@ -31,7 +32,7 @@ EXIT_CODES: dict[int, str] = {
     BAD_CONFIG: "bad config or usage; nothing was created",
     BAD_CHECKPOINT: "no usable checkpoint",
     TRAINING_FAILED: "training failed: a non-finite number, or user code raised",
-    LOST: "lost to the system: killed, out of memory, node gone",
+    LOST: "lost to the system: killed, out of memory, node gone, disk full or failing",
     STUCK: "stuck: no progress within the time limit",
     STOPPED: "stopped on request with a checkpoint; start again to go on",
 }
@@ -76,4 +77,10 @@ class TrainingError(OstinatoError):
 
 
 class NonFiniteError(TrainingError):
-    """A loss or a gradient is NaN or infinite."""
+    """A loss, a gradient or a weight is NaN or infinite."""
+
+
+class StorageError(OstinatoError):
+    """A checkpoint could not be written: the disk is full or fails."""
+
+    exit_code = LOST

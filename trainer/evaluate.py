@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,19 +19,26 @@ from trainer.step import AMP_DTYPES, to_device
 
 
 @torch.no_grad()
-def try_some(model: nn.Module, loss: Any, dataset: Any, config: Config, world: World) -> None:
-    """Evaluate a few samples: what cannot be evaluated shows before the first epoch, not after it."""
+def try_some(model: nn.Module, loss: Any, dataset: Any, config: Config, world: World) -> int | None:
+    """Evaluate a few samples; the number of classes that a classifier tells apart, None for another model."""
+    classes = None
     amp = AMP_DTYPES.get(config.train.amp)
     model.eval()
     for _, inputs, targets in itertools.islice(eval_batches(dataset, min(config.data.eval_batch_size, 8), seed=config.seed), 1):
         inputs, targets = to_device((inputs, targets), world.device)
         with torch.autocast(world.device.type, amp or torch.bfloat16, enabled=amp is not None):
-            loss(model(inputs), targets)
+            output = model(inputs)
+            if is_classification(output, targets):
+                classes = output.shape[1]
+            loss(output, targets)
     model.train()
+    return classes
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, loss: Any, dataset: Any, config: Config, world: World) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, loss: Any, dataset: Any, config: Config, world: World, leave: Callable[[], bool] = lambda: False
+) -> dict[str, float] | None:
     """The mean loss over a data set, and the accuracy of a classifier; the same bits on any number of workers.
 
     Args:
@@ -39,6 +47,10 @@ def evaluate(model: nn.Module, loss: Any, dataset: Any, config: Config, world: W
         dataset: map-style.
         config: the run's config.
         world: this worker's place; every rank calls this.
+        leave: asked before each batch, equally often on every rank and with the same answer: whether to break off.
+
+    Returns:
+        The means; None: it was broken off.
     """
     size = config.data.eval_batch_size
     batches = -(-len(dataset) // size)
@@ -49,7 +61,13 @@ def evaluate(model: nn.Module, loss: Any, dataset: Any, config: Config, world: W
     model.eval()
     workers = config.data.loader_workers
     reader = eval_batches(dataset, size, rank=world.rank, world_size=world.size, seed=config.seed, loader_workers=workers)
-    for number, inputs, targets in reader:
+    broken_off = False
+    for turn in range(share):
+        if broken_off := leave():
+            break
+        if turn * world.size + world.rank >= batches:  # the last turn need not have a batch for each rank
+            continue
+        number, inputs, targets = next(reader)
         inputs, targets = to_device((inputs, targets), world.device)
         count = min(size, len(dataset) - number * size)
         seed_micro_batch(config.seed, EVALUATION, number, world.device)  # a model may draw in evaluation as well
@@ -62,7 +80,10 @@ def evaluate(model: nn.Module, loss: Any, dataset: Any, config: Config, world: W
             classification[0] = 1
             row[HITS] = (output.argmax(1) == targets).sum()
         row[COUNT] = count
+    reader.close()  # ends its loader workers
     model.train()
+    if broken_off:
+        return None
     # rank r has the batches r, r + W, …: transposing puts them in order; a rank without a last batch has a row of zeros
     gathered = world.gather(rows.cpu()).view(world.size, share, 3).transpose(0, 1).reshape(-1, 3)
     return means(gathered, bool(world.gather(classification).any()))

@@ -1,6 +1,6 @@
 """One thread a worker that says where the worker is: heartbeat files, the system's figures, the progress bar.
 
-The loop only sets attributes; everything that costs is done here, a few times a second.
+The loop only sets attributes of a `Place`; everything that costs is done here, a few times a second.
 """
 
 from __future__ import annotations
@@ -9,16 +9,38 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
+from trainer.files import write_atomic
 from trainer.metrics.progress import Bar
 from trainer.metrics.writer import MetricsWriter
 from trainer.rundir import RunDir, append_jsonl, read_json
 
-BEAT_S = 1.0
+BEAT_S = 0.5
 FRAME_S = 0.25
+
+
+@dataclass
+class Place:
+    """Where a worker is in its work. The loop writes, the heart reads.
+
+    Args:
+        phase: start, load, forward, backward, step, save or evaluate.
+        step: updates completed.
+        epoch: epochs completed.
+        tick: goes up with each piece of work within a phase, a batch of an evaluation for instance.
+        begun: an update is completed in this attempt.
+    """
+
+    phase: str = "start"
+    step: int = 0
+    epoch: int = 0
+    tick: int = 0
+    begun: bool = False
 
 
 class Heart(threading.Thread):
@@ -28,12 +50,14 @@ class Heart(threading.Thread):
         run: the run folder.
         rank: whose heart it is.
         attempt: stands in the heartbeat.
+        place: what it watches.
     """
 
-    def __init__(self, run: RunDir, rank: int, attempt: int) -> None:
+    def __init__(self, run: RunDir, rank: int, attempt: int, place: Place) -> None:
         super().__init__(name="heart", daemon=True)
-        self.run_dir, self.rank, self.attempt = run, rank, attempt
-        self.phase, self.step, self.epoch = "start", 0, 0
+        self.run_dir, self.rank, self.attempt, self.place = run, rank, attempt, place
+        self.seen: tuple[str, int, int] | None = None
+        self.moved = time.monotonic()
         self.bar: Bar | None = None
         self.writer: MetricsWriter | None = None
         self.ranks: list[int] = []
@@ -52,7 +76,7 @@ class Heart(threading.Thread):
         while not self._done.is_set():
             now = time.monotonic()
             if self.bar is not None:
-                self.bar.show(self.epoch, self.step)
+                self.bar.show(self.place.epoch, self.place.step)
             if now >= next_beat:
                 self.beat()
                 next_beat = now + BEAT_S
@@ -63,25 +87,27 @@ class Heart(threading.Thread):
 
     def beat(self) -> None:
         """Write this rank's file; a full disk must not stop training."""
+        place, now = self.place, time.monotonic()
+        seen = (place.phase, place.step, place.tick)
+        if seen != self.seen:
+            self.seen, self.moved = seen, now
         memory = self._process.memory_info().rss
         facts = {
             "rank": self.rank,
             "pid": os.getpid(),
             "attempt": self.attempt,
             "time": time.time(),
-            "phase": self.phase,
-            "epoch": self.epoch,
-            "step": self.step,
+            "monotonic": now,
+            "moved": self.moved,
+            "phase": place.phase,
+            "epoch": place.epoch,
+            "step": place.step,
+            "begun": place.begun,
             "cpu_percent": self._process.cpu_percent(),
             "rss_bytes": memory,
         }
-        path = self.run_dir.heartbeat(self.rank)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
-            partial.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError:
-            return
+        with suppress(OSError):
+            write_atomic(self.run_dir.heartbeat(self.rank), (json.dumps(facts) + "\n").encode(), durable=False)
 
     def sample(self) -> None:
         """Write all ranks' newest figures as one row, and their curves."""
@@ -94,7 +120,7 @@ class Heart(threading.Thread):
             if beat["attempt"] == self.attempt:
                 figures.append({name: beat[name] for name in ("rank", "cpu_percent", "rss_bytes")})
         memory = psutil.virtual_memory()
-        row = {"time": round(time.time(), 3), "step": self.step, "memory_available_bytes": memory.available, "ranks": figures}
+        row = {"time": round(time.time(), 3), "step": self.place.step, "memory_available_bytes": memory.available, "ranks": figures}
         try:
             append_jsonl(self.run_dir.system, row)
         except OSError:
@@ -104,7 +130,7 @@ class Heart(threading.Thread):
             for figure in figures:
                 curves[f"system/cpu_percent/rank-{figure['rank']}"] = figure["cpu_percent"]
                 curves[f"system/rss_mib/rank-{figure['rank']}"] = figure["rss_bytes"] / 2**20
-            self.writer.curves(self.step, curves)
+            self.writer.curves(self.place.step, curves)
 
     def stop(self) -> None:
         """Beat once more, sample once more, and end; a second call does nothing."""

@@ -12,15 +12,17 @@ from typing import Any
 import torch
 
 from trainer import fingerprint
+from trainer.agreement import Agreement
 from trainer.build import Job
 from trainer.checkpoint.saver import Saver
 from trainer.config.schema import Config
+from trainer.data.labels import check_labels
 from trainer.errors import NonFiniteError, TrainingError
 from trainer.evaluate import evaluate, try_some
-from trainer.heartbeat import Heart
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
-from trainer.stop import Agreement, StopRequest
+from trainer.non_finite import ADVICE, bad_gradients, bad_loss, check_scale, where
+from trainer.stop import StopRequest
 
 log = logging.getLogger("trainer")
 
@@ -29,7 +31,6 @@ log = logging.getLogger("trainer")
 class Around:
     """What surrounds the loop: who writes, who saves, who listens. Rank 0 has a writer."""
 
-    heart: Heart
     writer: MetricsWriter | None
     saver: Saver
     request: StopRequest
@@ -38,13 +39,12 @@ class Around:
 
 def train(job: Job, around: Around) -> bool:
     """Train from where the state is to the end, and test. True: finished; False: stopped on request, with a checkpoint."""
-    for dataset in (job.valid, job.test):
-        if dataset is not None:
-            try_some(job.state.model, job.loss, dataset, job.config, job.world)
+    if asked_to_stop(around):
+        return False
+    try_out(job)
     if not fit(job, around):
         return False
-    test(job, around)
-    return True
+    return test(job, around)
 
 
 def fit(job: Job, around: Around) -> bool:
@@ -54,41 +54,45 @@ def fit(job: Job, around: Around) -> bool:
         began, samples = time.monotonic(), state.samples
         if not train_epoch(job, around):
             return False
-        end_epoch(job, around, (state.samples - samples) / (time.monotonic() - began))
+        if not end_epoch(job, around, (state.samples - samples) / (time.monotonic() - began)):
+            return False
     return True
 
 
 def train_epoch(job: Job, around: Around) -> bool:
     """The open epoch's remaining steps. False: stopped on request."""
-    state, config, heart, agreement = job.state, job.config, around.heart, around.agreement
+    state, config, place, agreement = job.state, job.config, job.place, around.agreement
     log_every, fingerprint_every, save_every = config.log.every_steps, config.log.fingerprint_every, config.checkpoint.every_steps
-    heart.epoch, heart.phase = state.epoch, "load"
+    place.epoch, place.phase = state.epoch, "load"
     if state.step >= job.total_steps or state.epoch_step >= job.plan.steps_per_epoch:
         return True
     for micro_batches in job.loader.epoch(state.epoch, state.epoch_step):
-        heart.phase = "step"
+        place.phase = "forward"
         now = time.monotonic()
         agreement.ask(around.request.by is not None, around.saver.due(now), now)
+        around.saver.check()
         state.schedule.apply(state.step)
         samples, counts = job.plan.samples(state.epoch_step), job.plan.counts(state.epoch_step, job.update.leaves)
         log_now = (state.step + 1) % log_every == 0
         norm = job.update(micro_batches, state.step, counts, samples, want_norm=log_now)
+        look_for_non_finite(job, norm, log_now)
         state.step += 1
         state.epoch_step += 1
         state.samples += samples
-        heart.step = state.step
+        place.step, place.begun = state.step, True
         if log_now:
             log_step(job, around, norm)
         if fingerprint_every and state.step % fingerprint_every == 0:
             compare_ranks(job, around)
         stop, save = agreement.answer()
         if stop or ((save or (save_every and state.step % save_every == 0)) and not at_end(job)):
+            place.phase = "save"
             around.saver.save(job, around.writer)
         if stop:
             return False
         if at_end(job):
             break
-        heart.phase = "load"
+        place.phase = "load"
     return True
 
 
@@ -97,19 +101,26 @@ def at_end(job: Job) -> bool:
     return job.state.epoch_step == job.plan.steps_per_epoch or job.state.step == job.total_steps
 
 
-def end_epoch(job: Job, around: Around, samples_per_s: float) -> None:
-    """Close the epoch: its means, the validation, the best so far, a checkpoint."""
-    state, config = job.state, job.config
-    heart, writer = around.heart, around.writer
-    heart.phase = "evaluate"
-    trained = state.meters.close_epoch(job.world)
-    check_finite(trained, state.step)
+def asked_to_stop(around: Around) -> bool:
+    """Whether a stop is requested, the same answer on every rank: for the moments between steps."""
+    around.agreement.ask(around.request.by is not None, False, time.monotonic())
+    return around.agreement.answer()[0]
+
+
+def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
+    """Close the epoch: its means, the validation, the best so far, a checkpoint. False: stopped on request, the epoch still open."""
+    state, config, writer = job.state, job.config, around.writer
     valid: dict[str, float] = {}
-    state.epoch += 1
     last = state.step == job.total_steps
-    if job.valid is not None and (state.epoch % config.train.evaluate_every == 0 or last):
-        with swapped_in(job):
-            valid = evaluate(state.model, job.loss, job.valid, config, job.world)
+    if job.valid is not None and ((state.epoch + 1) % config.train.evaluate_every == 0 or last):
+        found = evaluate_set(job, around, job.valid)
+        if found is None:
+            job.place.phase = "save"
+            around.saver.save(job, writer)  # after it the evaluation begins anew
+            return False
+        valid = found
+    trained = state.meters.close_epoch(job.world)
+    state.epoch += 1
     watched, is_best = watch(job, valid)
     state.schedule.end_epoch(watched, less_is_better(config, valid))
     state.epoch_step = 0
@@ -119,7 +130,36 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> None:
         if valid:
             writer.row(now, "valid", state.step, state.epoch, valid)
         log.info(epoch_line(state.epoch, config.train.epochs, state.step, trained, valid, samples_per_s))
+    job.place.phase = "save"
     around.saver.save(job, writer, best=watched if is_best else None)
+    return True
+
+
+def evaluate_set(job: Job, around: Around, dataset: Any) -> dict[str, float] | None:
+    """The means over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
+    job.place.phase = "evaluate"
+
+    def leave() -> bool:
+        job.place.tick += 1
+        return asked_to_stop(around)
+
+    with swapped_in(job):
+        return evaluate(job.state.model, job.loss, dataset, job.config, job.world, leave)
+
+
+def try_out(job: Job) -> None:
+    """Evaluate a few samples of each set: what cannot be trained or evaluated shows now, and not after the first epoch.
+
+    Raises:
+        TrainingError: the labels do not fit the model's output.
+    """
+    for name in ("train_set", "valid", "test"):
+        dataset = getattr(job, name)
+        if dataset is None:
+            continue
+        classes = try_some(job.state.model, job.loss, dataset, job.config, job.world)
+        if classes is not None:
+            check_labels(dataset, classes, getattr(job.loss, "ignore_index", -100))
 
 
 def watch(job: Job, valid: dict[str, float]) -> tuple[float | None, bool]:
@@ -155,31 +195,35 @@ def less_is_better(config: Config, valid: dict[str, float]) -> bool:
     return watched_name(config, valid) == "loss"
 
 
-def test(job: Job, around: Around) -> None:
-    """Evaluate the test set once, with the best checkpoint's weights where there is one, and close the run."""
-    state, writer, heart = job.state, around.writer, around.heart
-    heart.phase = "evaluate"
+def test(job: Job, around: Around) -> bool:
+    """Evaluate the test set once, with the best checkpoint's weights where there is one, and close the run. False: stopped on request."""
+    state, writer = job.state, around.writer
+    job.place.phase = "save"
+    around.saver.wait()
     weights = fingerprint.sha256(state.model.state_dict())
     name = around.saver.load_best(job)
-    found: dict[str, float] = {}
+    found: dict[str, float] | None = {}
     if job.test is not None:
-        with swapped_in(job):
-            found = evaluate(state.model, job.loss, job.test, job.config, job.world)
+        found = evaluate_set(job, around, job.test)
+        if found is None:
+            return False
     if writer is not None:
         if found:
             writer.row(time.time(), "test", state.step, state.epoch, found)
             log.info(f"test {figures(found)} (checkpoint {name})")
         around.saver.run.event("finished", attempt=writer.attempt, step=state.step, weights=weights)
+    return True
 
 
 def log_step(job: Job, around: Around, norm: torch.Tensor | None) -> None:
     """One row of the metrics; the only place in an epoch that waits for the device."""
     state = job.state
     values = state.meters.close_window(job.world)
-    check_finite(values, state.step)
     if around.writer is not None:
-        if norm is not None:
+        if norm is not None and math.isfinite(float(norm)):
             values["grad_norm"] = float(norm)
+        if job.config.train.non_finite == "skip":
+            values["skipped"] = state.skipped
         around.writer.row(time.time(), "train", state.step, state.epoch, {**values, **learning_rates(job)})
 
 
@@ -191,17 +235,49 @@ def learning_rates(job: Job) -> dict[str, float]:
     return {f"lr/{group.get('name', number)}": float(group["lr"]) for number, group in enumerate(groups)}
 
 
-def check_finite(values: dict[str, float], step: int) -> None:
-    """Refuse to go on with numbers that are none.
+def look_for_non_finite(job: Job, norm: torch.Tensor | None, ask: bool) -> None:
+    """Refuse to go on with numbers that are none, or count the update that was left out for them.
 
     Raises:
-        NonFiniteError: the mean loss is NaN or infinite.
+        NonFiniteError: a loss or a gradient is NaN or infinite; the text names step, rank and samples.
     """
-    if not math.isfinite(values.get("loss", 0.0)):
-        raise NonFiniteError(
-            f"step {step}: the training loss is {values['loss']}; lower optimizer.lr, "
-            "clip the gradients (train.clip.norm=1.0) or use train.amp=none"
-        )
+    state, update = job.state, job.update
+    if update.skipped:
+        count_skipped(job)
+        return
+    state.skipped_in_a_row = 0
+    found = update.losses.found(state.step, ask)
+    if found is not None and not update.skip:
+        step, places = found
+        if not update.healthy:  # the update before it has spoiled the weights
+            raise bad_gradients(step - 1)
+        epoch_step = state.epoch_step - (state.step - step)
+        raise bad_loss(job.plan, step, state.epoch, epoch_step, job.world.rank, [update.leaves[place] for place in places])
+    looked_at = norm is not None and (ask or job.world.device.type == "cpu") and update.scaler is None
+    if looked_at and not math.isfinite(float(norm)):  # type: ignore[arg-type]
+        raise bad_gradients(state.step)
+    if ask:
+        check_scale(update.scaler, state.step)
+
+
+def count_skipped(job: Job) -> None:
+    """Take down that an update was left out, and why. Every rank calls it.
+
+    Raises:
+        NonFiniteError: too many were left out one after another.
+    """
+    state, config = job.state, job.config.train
+    state.skipped += 1
+    state.skipped_in_a_row += 1
+    bad = torch.zeros(len(job.update.leaves), dtype=torch.int64)
+    bad[job.update.losses.bad_now()] = 1
+    virtual_ranks = job.world.gather(bad).nonzero().flatten().tolist()
+    cause = f"its loss is not: {where(job.plan, state.epoch_step, state.epoch, virtual_ranks)}" if virtual_ranks else "every loss is"
+    line = f"step {state.step + 1} is left out: a gradient is not finite; {cause}"
+    if state.skipped_in_a_row > config.max_skipped:
+        raise NonFiniteError(f"{line}; that makes {state.skipped_in_a_row} in a row, more than train.max_skipped; {ADVICE}")
+    if job.world.is_main:
+        log.warning(line)
 
 
 def compare_ranks(job: Job, around: Around) -> None:

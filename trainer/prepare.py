@@ -1,9 +1,16 @@
-"""From a config to a run folder: everything is checked before anything is created; what is there is never overwritten."""
+"""From a config to a run folder: everything is checked before anything is created; what is there is never overwritten.
+
+The run folder's lock is taken in between, and nothing is created, moved or decided without it: of many starts at once one wins, and
+the others touch nothing.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +19,12 @@ from trainer.config import checks
 from trainer.config.load import Loaded, differences, dump, load
 from trainer.config.schema import Config
 from trainer.config.targets import check_targets
-from trainer.errors import RunFolderError
-from trainer.rundir import RunDir, write_atomic
+from trainer.errors import ConfigError, RunFolderError
+from trainer.masking import masked
+from trainer.rundir import Fence, RunDir, RunLock, make_private, write_atomic
+
+FENCE_S = 10.0
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,8 @@ class Prepared:
     run: RunDir
     status: Literal["created", "resumed", "finished"]
     message: str
+    lock: RunLock
+    """Held until the caller releases it, after the last worker has ended."""
 
 
 def run_of(config: Config) -> RunDir:
@@ -31,7 +44,9 @@ def run_of(config: Config) -> RunDir:
     return RunDir(Path(config.run.root) / config.run.name)
 
 
-def prepare(config_path: str | Path, overrides: Sequence[str], *, world_size: int, fresh: bool = False) -> Prepared:
+def prepare(
+    config_path: str | Path, overrides: Sequence[str], *, world_size: int, fresh: bool = False, fence_s: float = FENCE_S, hold: bool = False
+) -> Prepared:
     """Check a config to the end, and create or reopen its run folder.
 
     Args:
@@ -39,27 +54,70 @@ def prepare(config_path: str | Path, overrides: Sequence[str], *, world_size: in
         overrides: ``section.key=value``.
         world_size: the number of workers of the whole job.
         fresh: move an existing run aside and start over.
+        fence_s: how long to wait for workers of an earlier start to end.
+        hold: leave the folder's lock with the caller.
 
     Raises:
         ConfigError: anything in the config; nothing was created.
-        RunFolderError: the folder belongs to a run with other settings.
+        RunFolderError: the folder is in use, belongs to a run with other settings, or cannot be written.
     """
     loaded = load(config_path, overrides)
     check_targets(loaded)
     run = run_of(loaded.config)
-    if run.exists() and not fresh:
-        return _reopen(run, loaded, world_size)
-    config = fill(loaded.config, world_size)
-    _check(config, loaded, world_size)
+    run.check()
+    if fresh or not run.exists():
+        _check(fill(loaded.config, world_size), loaded, world_size)  # once more below: now, because the lock is a file already
+    with _locked(run) as lock:
+        Fence.wait(run.fence, fence_s)
+        prepared = _under_lock(run, lock, loaded, config_path, overrides, world_size, fresh)
+    if not hold:
+        lock.release()
+    return prepared
+
+
+@contextlib.contextmanager
+def _locked(run: RunDir) -> Iterator[RunLock]:
+    """The run folder's lock, in a folder that is made for it; both go again where the run is refused."""
+    with _writable(run):
+        run.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(run.path)
+    lock = RunLock(run.lock)
     try:
-        if fresh:
-            set_aside(run)
-        run.create()
-        write_atomic(run.config, dump(config).encode())
+        yield lock
+    except BaseException:
+        if not run.exists():
+            with contextlib.suppress(OSError):  # while the lock is held: nobody else can have put anything here
+                run.fence.unlink(missing_ok=True)
+                run.lock.unlink(missing_ok=True)
+                run.path.rmdir()
+        lock.release()
+        raise
+
+
+@contextlib.contextmanager
+def _writable(run: RunDir) -> Iterator[None]:
+    try:
+        yield
     except OSError as fault:
         raise RunFolderError(f"{run.path}: cannot be written ({fault.strerror}); set run.root to a folder of yours") from fault
-    run.event("created", config=str(config_path), overrides=list(overrides))
-    return Prepared(run, "created", f"run {run.name}: new, in {run.path}")
+
+
+def _under_lock(
+    run: RunDir, lock: RunLock, loaded: Loaded, config_path: str | Path, overrides: Sequence[str], world_size: int, fresh: bool
+) -> Prepared:
+    if run.exists() and not fresh:
+        found = _reopen(run, lock, loaded, world_size)
+        if found is not None:
+            return found
+    config = fill(loaded.config, world_size)
+    _check(config, loaded, world_size)
+    with _writable(run):
+        if fresh and run.exists():
+            set_aside(run, lock)
+        run.create()
+        write_atomic(run.config, dump(config).encode())
+        run.event("created", config=str(config_path), overrides=masked(overrides))
+    return Prepared(run, "created", f"run {run.name}: new, in {run.path}", lock)
 
 
 def fill(config: Config, world_size: int) -> Config:
@@ -89,8 +147,14 @@ def _check(config: Config, loaded: Loaded, world_size: int) -> None:
         raise loaded.error(*faults)
 
 
-def _reopen(run: RunDir, loaded: Loaded, world_size: int) -> Prepared:
-    old = load(run.config).config
+def _reopen(run: RunDir, lock: RunLock, loaded: Loaded, world_size: int) -> Prepared | None:
+    """The run that is there; None: it has other settings, and nothing was trained with them, so it is made anew in place."""
+    try:
+        old = load(run.config).config
+    except ConfigError:
+        if run.progress():
+            raise
+        return None
     # What was settled at the first start stays settled, unless the config now says something else.
     assert isinstance(old.train.virtual_ranks, int)
     assert isinstance(old.hardware.threads, int)
@@ -98,6 +162,8 @@ def _reopen(run: RunDir, loaded: Loaded, world_size: int) -> Prepared:
     if loaded.config.hardware.threads == "auto":
         new = new.model_copy(update={"hardware": new.hardware.model_copy(update={"threads": old.hardware.threads})})
     changed = differences(old, new)
+    if changed and not run.progress():
+        return None
     if changed:
         raise RunFolderError(
             f"{run.path}: the run was made with other settings ({'; '.join(changed)}); "
@@ -105,18 +171,41 @@ def _reopen(run: RunDir, loaded: Loaded, world_size: int) -> Prepared:
         )
     _check(new, loaded, world_size)
     if run.finished():
-        return Prepared(run, "finished", f"run {run.name}: finished already; --fresh starts over")
+        return Prepared(run, "finished", f"run {run.name}: finished already; --fresh starts over", lock)
     text = dump(new).encode()
-    if run.config.read_bytes() != text:
-        write_atomic(run.config, text)
-    return Prepared(run, "resumed", f"run {run.name}: goes on in {run.path}")
+    with _writable(run):
+        if run.config.read_bytes() != text:
+            write_atomic(run.config, text)
+    return Prepared(run, "resumed", f"run {run.name}: goes on in {run.path}", lock)
 
 
-def set_aside(run: RunDir) -> None:
-    """Move an existing run folder to the first free ``name.1``, ``name.2`` …: a result is never deleted."""
-    if not run.path.exists():
-        return
+def set_aside(run: RunDir, lock: RunLock) -> None:
+    """Move an existing run to the first free ``name.1``, ``name.2`` …: a result is never deleted.
+
+    An empty folder takes its place in the same instant, with its lock held, so that no other start can come in between.
+    """
     number = 1
-    while (target := run.path.with_name(f"{run.name}.{number}")).exists():
-        number += 1
-    run.path.rename(target)
+    while True:
+        target = RunDir(run.path.with_name(f"{run.name}.{number}"))
+        try:
+            target.path.mkdir(mode=0o700)
+            break
+        except FileExistsError:
+            number += 1
+    second = RunLock(target.lock)
+    _exchange(run.path, target.path)
+    lock.take_over(second)
+
+
+def _exchange(one: Path, two: Path) -> None:
+    """Let two folders change names; in one instant where the file system can, else by three renames."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is not None and rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(two), RENAME_EXCHANGE) == 0:
+        return
+    if rename is not None and ctypes.get_errno() not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(one))
+    between = one.with_name(f".{two.name}.new")
+    two.rename(between)
+    one.rename(two)
+    between.rename(one)

@@ -12,20 +12,45 @@
       checkpoints/       step-00001234/ (state.pt + manifest.json), best.json, last.json
       logs/              attempt-000/rank-0.log, attempt-000/rank-0.outcome.json
       heartbeats/        rank-0.json: step, phase, time
+      lock, fence        held by a start and by its workers; both are empty of meaning once nobody holds them
+
+Folders are 0700 and files 0600. Nothing is written through a symbolic link; ``run.root`` may be one, and what lies above it.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import json
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from trainer.errors import RunFolderError
+from trainer.files import (
+    append_jsonl,
+    fsync_folder,
+    make_private,
+    private,
+    read_json,
+    read_jsonl,
+    refuse_link,
+    refuse_links_below,
+    write_atomic,
+    write_json,
+)
+from trainer.locks import Fence, RunLock
+
+__all__ = [
+    "Fence",
+    "RunDir",
+    "RunLock",
+    "append_jsonl",
+    "fsync_folder",
+    "make_private",
+    "private",
+    "read_json",
+    "read_jsonl",
+    "write_atomic",
+    "write_json",
+]
 
 
 class RunDir:
@@ -65,26 +90,48 @@ class RunDir:
         """Make the folder and its rooms, readable for its owner alone.
 
         Raises:
-            RunFolderError: there is a folder with something else in it.
+            RunFolderError: there is a folder with something else in it, or a symbolic link.
         """
+        self.check()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in (self.path, self.checkpoints, self.logs, self.heartbeats):
+            make_private(folder)
+
+    def check(self) -> None:
+        """Refuse a folder that is no run's, and symbolic links where the run writes. Nothing is created.
+
+        Raises:
+            RunFolderError: names the link, or what is in the folder besides.
+        """
+        for path in (self.path, self.config, self.environment, self.events, self.metrics, self.system, self.lock, self.fence):
+            refuse_link(path)
+        for room in (self.checkpoints, self.logs, self.heartbeats, self.tensorboard):
+            refuse_link(room)
+            refuse_links_below(room)
+        if self.path.exists() and not self.path.is_dir():
+            raise RunFolderError(
+                f"{self.path}: a file is where the run folder should be; choose another run.name or run.root, or move it away"
+            )
         if not self.exists() and (strange := self._strange()):
             raise RunFolderError(
                 f"{self.path}: a folder with something else in it ({strange}) and no config.yaml, so no run; "
                 "choose another run.name or run.root, or move it away"
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in (self.path, self.checkpoints, self.logs, self.heartbeats):
-            folder.mkdir(mode=0o700, exist_ok=True)
 
     def _strange(self) -> str | None:
         """A file or folder here that is more than the beginning of a run."""
         rooms = {room.name for room in (self.checkpoints, self.logs, self.heartbeats)}
         for entry in sorted(self.path.iterdir()) if self.path.is_dir() else []:
-            ours = entry.name in (self.lock.name, self.fence.name) or (entry.name.startswith(".config.yaml.") and entry.name.endswith(".partial"))
+            ours = entry.name in (self.lock.name, self.fence.name)
+            beginning = entry.name.startswith(".config.yaml.") and entry.name.endswith(".partial")
             empty_room = entry.name in rooms and entry.is_dir() and not any(entry.iterdir())
-            if not (ours or empty_room):
+            if not (ours or beginning or empty_room):
                 return entry.name
         return None
+
+    def progress(self) -> bool:
+        """Whether there is anything of training here: a checkpoint, whole or not, or a row of metrics."""
+        return any(self.checkpoints.glob("*")) or any(True for _ in read_jsonl(self.metrics))
 
     def attempt_logs(self, attempt: int) -> Path:
         """The folder of one attempt's logs, ``logs/attempt-000``."""
@@ -121,100 +168,3 @@ class RunDir:
         for row in read_jsonl(self.events):
             last = row.get("event")
         return last == "finished"
-
-
-class RunLock:
-    """One process tree at a time in a run folder: an ``flock`` that ends with its holder, however it ends.
-
-    Args:
-        path: the lock's file.
-
-    Raises:
-        RunFolderError: somebody holds it, and the text says who; or it cannot be opened.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self.file: IO[str] = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held until released
-        except OSError as fault:
-            raise RunFolderError(f"{path}: cannot be opened ({fault.strerror}); set run.root to a folder of yours") from fault
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as busy:
-            self.file.seek(0)
-            holder = self.file.read().strip() or "another process"
-            self.file.close()
-            raise RunFolderError(f"{path.parent}: in use by {holder}; wait for it, or stop it") from busy
-        except OSError as fault:
-            self.file.close()
-            raise RunFolderError(f"{path}: cannot be locked ({fault.strerror}); set run.root to a folder on another file system") from fault
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        self.file.flush()
-
-    def release(self) -> None:
-        """Let the next one in."""
-        self.file.close()
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file that is there whole or not at all, also after a power cut: beside, fsync, rename, fsync the folder."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    fsync_folder(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write one JSON value atomically, indented for people."""
-    write_atomic(path, (json.dumps(value, indent=2, sort_keys=False) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """Read one JSON value."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def append_jsonl(path: Path, row: dict[str, Any]) -> None:
-    """Append one row in one write, so that no reader and no second writer meets half a line.
-
-    Raises:
-        OSError: it could not be written whole; the half that was is ended by the next row's writer.
-    """
-    line = (json.dumps(row) + "\n").encode()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line  # a kill or a full disk tore the row before this one
-        if os.write(descriptor, line) != len(line):
-            raise OSError(errno.EIO, "a row was written in part only; is the disk full?", str(path))
-    finally:
-        os.close(descriptor)
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a JSONL file, oldest first; a torn line is skipped, a missing file has no rows."""
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
-        return
-    for line in lines[:-1]:  # what follows the last newline is torn or empty
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict):
-            yield row
-
-
-def fsync_folder(path: Path) -> None:
-    """Make renames and new names in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from trainer.metrics.meters import Meters
 from trainer.optim.ema import Ema
 from trainer.optim.learning_rate import LearningRate
 
-POSITION = ("epoch", "epoch_step", "step", "samples", "best", "best_step", "bad_epochs", "rows")
+POSITION = ("epoch", "epoch_step", "step", "samples", "best", "best_step", "bad_epochs", "skipped", "skipped_in_a_row", "rows")
 
 
 @dataclass
@@ -47,6 +47,10 @@ class TrainState:
     """The step of the best value."""
     bad_epochs: int = 0
     """Evaluations since the last improvement."""
+    skipped: int = 0
+    """Updates left out because a gradient was not finite."""
+    skipped_in_a_row: int = 0
+    """Those since the last update that was made."""
     rows: int = 0
     """Rows in ``metrics.jsonl``."""
 

@@ -17,7 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer.config.schema import Config
 from trainer.distributed import World
 from trainer.errors import TrainingError
+from trainer.heartbeat import Place
 from trainer.metrics.meters import Meters
+from trainer.non_finite import Losses
 from trainer.optim.ema import Ema
 from trainer.reduce import SubtreeStack, TreeReduction, leaves_of
 from trainer.seed import seed_micro_batch
@@ -41,6 +43,7 @@ class Update:
         scaler: scales the loss under fp16, else None.
         ema: the moving average to keep up, or None.
         meters: takes each micro-batch's loss and hits.
+        place: told of each phase.
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class Update:
         scaler: torch.amp.GradScaler | None,
         ema: Ema | None,
         meters: Meters,
+        place: Place,
     ) -> None:
+        self.place = place
         self.world, self.model, self.loss, self.optimizer = world, model, loss, optimizer
         self.scaler, self.ema, self.meters = scaler, ema, meters
         self.seed, self.clip = config.seed, config.train.clip
@@ -62,7 +67,10 @@ class Update:
         self.virtual_ranks = config.train.virtual_ranks
         self.leaves = leaves_of(world.rank, world.size, self.virtual_ranks)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.buffers = Buffers(model, world, self.leaves)
+        self.losses = Losses(len(self.leaves), world.device)
+        self.skip = config.train.non_finite == "skip" and scaler is None  # a scaler leaves such updates out by itself
+        self.skipped, self.healthy = False, True
+        self.buffers = Buffers(model, world, self.leaves, self.skip)
         self.amp_dtype = AMP_DTYPES.get(config.train.amp)
         self.stack = SubtreeStack()
         self.complete = False  # not yet known
@@ -94,11 +102,24 @@ class Update:
             counts: samples in each of the micro-batches.
             samples: the global batch's size; an epoch's last one may be smaller than the rest.
             want_norm: return the gradients' total 2-norm before clipping, a 0-dimensional tensor on the device.
+
+        With ``train.non_finite: skip`` an update whose gradients are not finite is left out, on every worker alike, and `skipped` says so.
         """
+        if self.skip:
+            self.meters.mark()
         self.gradients(micro_batches, step, counts, samples)
+        self.losses.end_step(step)
+        self.healthy = not self.losses.bad or all(bool(torch.isfinite(p).all()) for p in self.parameters)
+        self.place.phase = "step"
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        norm = self._clip(want_norm)
+        norm = self._clip(want_norm or self.skip)
+        # The one place where a step waits for the device, and only under this policy.
+        self.skipped = self.skip and norm is not None and not bool(torch.isfinite(norm))
+        if self.skipped:
+            self.buffers.restore()
+            self.meters.roll_back()
+            return norm
         if self.scaler is not None:
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -144,6 +165,7 @@ class Update:
         self.complete = True
 
     def _leaf(self, batch: tuple[Any, Any], place: int, count: int, samples: int) -> None:
+        self.place.phase = "forward"
         inputs, targets = to_device(batch, self.device)
         if self.amp_dtype is None:
             output = self.forward(inputs)
@@ -153,6 +175,10 @@ class Update:
                 output = self.forward(inputs)
                 loss = self.loss(output, targets)
         self.meters.add(place, count, loss.detach(), output.detach(), targets)
+        self.losses.add(place, loss.detach())
+        if self.skip:  # an infinite loss can have finite gradients; through the sum of gradients every worker hears of it
+            loss = loss * torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan)
+        self.place.phase = "backward"
         if count != samples:  # a share of the mean, so that the tree has only to add
             loss = loss * (count / samples)
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
@@ -179,11 +205,11 @@ class Buffers:
     averages and checkpoints find the same buffers on every worker.
     """
 
-    def __init__(self, model: nn.Module, world: World, leaves: range) -> None:
+    def __init__(self, model: nn.Module, world: World, leaves: range, may_restore: bool = False) -> None:
         self.world = world
         # Where the buffers hang, not the tensors: a model may put a new one in its place (`self.mean = 0.9 * self.mean + …`).
         self.slots = [(m._buffers, name) for m in model.modules() for name, buffer in m._buffers.items() if buffer is not None]
-        self.several = len(leaves) > 1
+        self.several, self.remembers = len(leaves) > 1, len(leaves) > 1 or may_restore
         self.start: list[torch.Tensor] = []
         self.kept: list[torch.Tensor] = []
         by_dtype: dict[torch.dtype, list[int]] = {}
@@ -204,7 +230,7 @@ class Buffers:
 
     def begin_step(self) -> None:
         """Remember what every leaf starts from."""
-        if self.several and self.slots:
+        if self.remembers and self.slots:
             self.start, self.kept = [t.detach().clone() for t in self.tensors()], []
 
     def begin_leaf(self, place: int) -> None:
@@ -214,7 +240,7 @@ class Buffers:
 
     def end_leaf(self, leaf: int) -> None:
         """Keep virtual rank 0's update."""
-        if self.start and leaf == 0:
+        if self.several and self.start and leaf == 0:
             self.kept = [t.detach().clone() for t in self.tensors()]
 
     def end_step(self) -> None:
@@ -231,6 +257,11 @@ class Buffers:
             torch.distributed.broadcast(flat, src=0)
             if not self.world.is_main:
                 _copy(mine, views)
+
+    def restore(self) -> None:
+        """Put the step's first buffers back: its update is left out."""
+        if self.start:
+            _copy(self.tensors(), self.start)
 
 
 @torch.no_grad()

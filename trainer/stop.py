@@ -1,4 +1,4 @@
-"""Stopping on request: a signal sets a flag in the worker that got it, and all ranks stop after the same step."""
+"""The request to stop: a signal sets a flag in the worker that got it. (`trainer.agreement` makes it everyone's.) Free of torch."""
 
 from __future__ import annotations
 
@@ -6,86 +6,35 @@ import os
 import signal
 from types import FrameType
 
-import torch
-import torch.distributed as dist
-
-from trainer.distributed import World
+from trainer.errors import STOPPED
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class StopRequest:
-    """The signals that ask for a checkpoint and an end; `by` names the first one that came."""
+    """The signals that ask for a checkpoint and an end; `by` names the first one that came.
+
+    Until training begins there is nothing to save, and a request ends the process at once with exit code 75.
+    """
 
     def __init__(self) -> None:
         self.by: str | None = None
+        self.training = False
 
-    def install(self) -> None:
-        """Listen. Under our launcher Ctrl-C is the launcher's to handle: it asks the workers by SIGTERM."""
+    def listen(self) -> None:
+        """Listen from now on. Under our launcher Ctrl-C is the launcher's to handle: it asks the workers by SIGTERM."""
         for number in SIGNALS:
             signal.signal(number, self._ask)
         launched = os.environ.get("OSTINATO_LAUNCHED") == "1"
         signal.signal(signal.SIGINT, signal.SIG_IGN if launched else self._ask)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if not self.training:
+            os._exit(STOPPED)
         if number == signal.SIGINT and self.by == "SIGINT":
             os._exit(128 + number)  # a second Ctrl-C: leave now
         self.by = self.by or signal.Signals(number).name
 
 
-class Agreement:
-    """One answer for all ranks: stop? save?
-
-    The question travels while a step computes (an asynchronous all-reduce of three numbers on the CPU), so nobody waits for it and no
-    device is involved. Where steps are short it is not asked in each: rank 0 says in the answer how many steps to skip.
-
-    Args:
-        world: this worker's place.
-        pause_s: the time that may pass between two questions; 0: ask in each step.
-    """
-
-    MAX_SKIP = 15  # a run whose steps grow slow all at once must still hear a request in time
-
-    def __init__(self, world: World, pause_s: float = 0.05) -> None:
-        self.world, self.pause_s = world, pause_s
-        self.flags = torch.zeros(3, dtype=torch.int32)
-        self.work: dist.Work | None = None
-        self.own = (False, False)
-        self.skip = self.skipped = 0
-        self.asked_at: float | None = None
-
-    def ask(self, stop: bool, save: bool, now: float) -> None:
-        """Say what this rank wants; any rank's yes is everyone's.
-
-        Args:
-            stop: end after this step.
-            save: save after this step.
-            now: a monotonic clock, in seconds; only rank 0's counts.
-        """
-        self.own = (stop, save)
-        if self.world.size == 1:
-            return
-        if self.skipped < self.skip:
-            self.skipped += 1
-            return
-        proposal = self._proposal(now) if self.world.is_main else 0
-        self.skipped, self.asked_at = 0, now
-        self.flags[0], self.flags[1], self.flags[2] = stop, save, proposal
-        self.work = dist.all_reduce(self.flags, op=dist.ReduceOp.MAX, async_op=True)
-
-    def _proposal(self, now: float) -> int:
-        if self.asked_at is None or self.pause_s == 0:
-            return 0
-        step_s = (now - self.asked_at) / (self.skip + 1)
-        return min(self.MAX_SKIP, int(self.pause_s / max(step_s, 1e-6)))
-
-    def answer(self) -> tuple[bool, bool]:
-        """What all agreed on, (stop, save); both False in a step in which nobody was asked."""
-        if self.world.size == 1:
-            return self.own
-        if self.work is None:
-            return False, False
-        self.work.wait()
-        self.work = None
-        stop, save, self.skip = self.flags.tolist()
-        return bool(stop), bool(save)
+# One a process, since signals are: a worker listens from its first moment, long before there is a job.
+REQUEST = StopRequest()

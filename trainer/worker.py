@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import faulthandler
 import logging
 import os
@@ -16,26 +17,30 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from trainer import environment, errors
+from trainer.agreement import Agreement
 from trainer.build import Job, build
 from trainer.checkpoint.saver import Saver
 from trainer.config.load import load
 from trainer.config.schema import Config
 from trainer.data.describe import describe
+from trainer.data.processes import STACKS
 from trainer.distributed import World, join, leave
 from trainer.errors import OstinatoError, RunFolderError
-from trainer.heartbeat import Heart
+from trainer.files import private
+from trainer.heartbeat import Heart, Place
 from trainer.loop import Around, train
 from trainer.metrics.progress import Bar
 from trainer.metrics.writer import MetricsWriter
-from trainer.prepare import prepare, run_of
-from trainer.rundir import RunDir, RunLock, write_json
+from trainer.prepare import FENCE_S, prepare, run_of
+from trainer.rundir import Fence, RunDir, RunLock, write_json
 from trainer.seed import set_arithmetic
-from trainer.stop import Agreement, StopRequest
+from trainer.stop import REQUEST
 
 log = logging.getLogger("trainer")
 
@@ -64,8 +69,12 @@ def _prepare_and_work(path: Path, overrides: list[str], outcome: _Outcome) -> in
     if world.is_main:
         try:
             if folder is None:
-                print(prepare(path, overrides, world_size=world.size).message, flush=True)
-            lock = RunLock(run.lock)
+                prepared = prepare(path, overrides, world_size=world.size, hold=True)
+                print(prepared.message, flush=True)
+                lock = prepared.lock
+            else:
+                lock = RunLock(run.lock)
+                Fence.wait(run.fence, FENCE_S)
         except OstinatoError:
             world.broadcast_int(1)
             raise
@@ -87,24 +96,29 @@ def _prepare_and_work(path: Path, overrides: list[str], outcome: _Outcome) -> in
 
 
 def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = None) -> int:
-    request = StopRequest()
-    request.install()
+    REQUEST.listen()
     _die_with_parent()
+    Fence.hold(run.fence)
     world = world or join(config.hardware)
     assert isinstance(config.hardware.threads, int)
     set_arithmetic(config.hardware, config.hardware.threads)
     attempt = world.broadcast_int(run.next_attempt() if world.is_main else 0)
     with contextlib.ExitStack() as stack:
-        heart = Heart(run, world.rank, attempt)
+        place = Place()
+        heart = Heart(run, world.rank, attempt, place)
         _open_logs(run, world, attempt, heart)
         outcome.path = run.outcome(attempt, world.rank)
         heart.start()
         stack.callback(heart.stop)
-        job = build(config, world)
+        job = build(config, world, place)
+        stack.callback(job.loader.close)
         saver = Saver(run, config, world, attempt)
+        saver.beat = lambda: setattr(place, "tick", place.tick + 1)
         name = saver.restore(job)
+        place.step, place.epoch = job.state.step, job.state.epoch
         writer = None
         if world.is_main:
+            saver.preflight(job)
             writer = MetricsWriter(run, config.log.tensorboard, attempt, job.state.step)
             stack.callback(writer.close)
             stack.callback(heart.stop)  # before the writer closes: the last sample goes through it
@@ -112,24 +126,27 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
                 heart.bar = Bar(config.train.epochs, job.total_steps)
             heart.collect(writer, world.size, config.log.system_every_s)
             run.event("resumed" if name else "started", attempt=attempt, workers=world.size, checkpoint=name)
-            log.info(_start_line(config, world, name))
-            if config.train.virtual_ranks != world.size and any(isinstance(m, nn.SyncBatchNorm) for m in job.state.model.modules()):
-                log.warning("SyncBatchNorm looks across workers: the bits depend on their number unless it equals train.virtual_ranks")
+            _say_start(config, world, name, job)
             recorder = threading.Thread(target=_record, args=(run, job, attempt), name="environment")
             recorder.start()  # git and hashes take their time, and the first step need not wait for them
             stack.callback(recorder.join)
-        heart.step, heart.epoch = job.state.step, job.state.epoch
-        try:
-            finished = train(job, Around(heart, writer, saver, request, Agreement(world)))
-        finally:
-            job.loader.close()
+        REQUEST.training = True
+        finished = train(job, Around(writer, saver, REQUEST, Agreement(world)))
+        place.phase = "save"
+        saver.wait()
         if not finished and world.is_main:
-            log.info(f"stopped by {request.by or 'a request'} at step {job.state.step}, with a checkpoint")
-            run.event("stopped", attempt=attempt, step=job.state.step, signal=request.by)
+            log.info(f"stopped by {REQUEST.by or 'a request'} at step {job.state.step}, with a checkpoint")
+            run.event("stopped", attempt=attempt, step=job.state.step, signal=REQUEST.by)
     code = errors.DONE if finished else errors.STOPPED
     del job  # the wrapped model goes before the process group
     leave(world)
     return code
+
+
+def _say_start(config: Config, world: World, checkpoint: str | None, job: Job) -> None:
+    log.info(_start_line(config, world, checkpoint))
+    if config.train.virtual_ranks != world.size and any(isinstance(m, nn.SyncBatchNorm) for m in job.state.model.modules()):
+        log.warning("SyncBatchNorm looks across workers: the bits depend on their number unless it equals train.virtual_ranks")
 
 
 def _start_line(config: Config, world: World, checkpoint: str | None) -> str:
@@ -164,8 +181,12 @@ def _open_logs(run: RunDir, world: World, attempt: int, heart: Heart) -> None:
     """Each rank's log in its file; rank 0's lines on the terminal too; what other ranks print goes to their files."""
     path = run.rank_log(attempt, world.rank)
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    file = open(path, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 - open until the process ends
+    file = open(path, "a", encoding="utf-8", buffering=1, opener=private)  # noqa: SIM115 - open until the process ends
     faulthandler.enable(file)
+    # Whoever finds the job stuck asks by SIGQUIT where each process is; the answer needs no help of python's, so it comes from a hang too.
+    stacks = open(run.stack(attempt, world.rank), "a", opener=private)  # noqa: SIM115 - open until the process ends
+    faulthandler.register(signal.SIGQUIT, file=stacks, all_threads=True, chain=False)
+    os.environ[STACKS] = str(run.stack(attempt, world.rank).with_suffix(""))
     handler = logging.StreamHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.captureWarnings(True)
@@ -203,23 +224,50 @@ def _place(fault: BaseException) -> str:
     return f" ({frames[-1].filename}:{frames[-1].lineno}, in {frames[-1].name})" if frames else ""
 
 
-def known_fault(fault: Exception) -> str | None:
-    """What to do about a fault that torch raises and a person can mend; None: it is the user's code's or ours."""
+# What the libraries of the collectives say when a peer is gone: this worker is a victim, and the launcher looks for the cause.
+PEER_GONE = re.compile(
+    r"Connection (closed|reset|refused)|Socket (Timeout|closed)|Broken pipe|Read error|Write error|Timed out waiting|Wait timeout|"
+    r"Connect timeout|NCCL (error|communicator)|remote process exited|unhandled (system|cuda) error|failed to (recv|send)",
+    flags=re.IGNORECASE,
+)
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+
+
+class Known(NamedTuple):
+    """A fault that a person can mend, or that the system is to blame for."""
+
+    exit_code: int
+    text: str
+    peer_gone: bool = False
+    """This worker is a victim."""
+
+
+def known_fault(fault: Exception) -> Known | None:
+    """What a fault of the libraries means, and what to do about it; None: it is the user's code's or ours."""
     text = str(fault)
     found = re.match(r"(.+?) does not have a deterministic implementation", text)
     if found:
-        return (
+        return Known(
+            errors.TRAINING_FAILED,
             f"{found[1]} has no deterministic implementation in torch {torch.__version__}, so no run could be repeated; "
-            "use another operation, or set hardware.deterministic=false and do without the same bits"
+            "use another operation, or set hardware.deterministic=false and do without the same bits",
         )
     found = re.match(r"Unable to cast (.+) to Tensor", text, flags=re.DOTALL)
     if found:  # the reduction's thread met it, and DDP wraps what it is handed
-        return f"the sum of gradients failed, because another rank is gone or stuck: {found[1].strip().splitlines()[0]}"
+        text = f"the sum of gradients failed, because another rank is gone or stuck: {found[1].strip().splitlines()[0]}"
+        return Known(errors.LOST, text, peer_gone=True)
+    if isinstance(fault, RuntimeError) and PEER_GONE.search(text):
+        text = f"a collective failed, because another rank is gone or stuck: {text.strip().splitlines()[0]}"
+        return Known(errors.LOST, text, peer_gone=True)
     if isinstance(fault, torch.OutOfMemoryError):
-        return (
+        return Known(
+            errors.TRAINING_FAILED,
             "the GPU's memory is not enough for one micro-batch; more virtual ranks (train.virtual_ranks) make it smaller, "
-            "and leave the global batch as it is"
+            "and leave the global batch as it is",
         )
+    if isinstance(fault, OSError) and fault.errno in NO_ROOM:
+        what = fault.filename or "a file"
+        return Known(errors.LOST, f"{what}: {fault.strerror}; nothing that was saved is lost: make room, and start again to go on")
     return None
 
 
@@ -228,11 +276,12 @@ class _Outcome:
 
     path: Path | None = None
 
-    def write(self, code: int, error: str | None = None, trace: str | None = None) -> None:
+    def write(self, code: int, error: str | None = None, trace: str | None = None, peer_gone: bool = False) -> None:
         """Leave the launcher a file; torchrun turns every failure into exit code 1."""
         if self.path is not None:
             with contextlib.suppress(OSError):
-                write_json(self.path, {"exit_code": code, "error": error, "traceback": trace, "time": time.time()})
+                facts = {"exit_code": code, "error": error, "traceback": trace, "peer_gone": peer_gone, "time": time.time()}
+                write_json(self.path, facts)
 
 
 def _guarded(work: Callable[[_Outcome], int]) -> int:
@@ -253,9 +302,9 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
         code = errors.TRAINING_FAILED
         known = known_fault(fault)
         if known is not None:
-            outcome.write(code, known)
-            _say(known, outcome)
-            os._exit(code)
+            outcome.write(known.exit_code, known.text, peer_gone=known.peer_gone)
+            _say(known.text, outcome)
+            os._exit(known.exit_code)
         outcome.write(code, f"{type(fault).__name__}: {fault}{_place(fault)}", traceback.format_exc())
         log.error("the worker failed", exc_info=fault)
         _say(traceback.format_exc(), outcome)

@@ -42,7 +42,7 @@ def test_one_process_alone_gives_the_weights_of_two_workers(tmp_path: Path, whol
 def test_a_killed_run_goes_on_from_its_last_checkpoint_when_the_same_command_is_typed_again(
     tmp_path: Path, whole: RunDir, victim: str
 ) -> None:
-    command = ("train", str(DIGITS), *SHORT, "--nproc-per-node", "2")
+    command = ("train", str(DIGITS), *SHORT, "supervision.max_restarts=0", "--nproc-per-node", "2")
     run = RunDir(tmp_path / "runs" / "digits")
     first = start(tmp_path, *command)
     reached = wait_for_step(run, 12, first)

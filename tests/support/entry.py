@@ -22,7 +22,7 @@ def report(folder: str) -> int:
         "main_file": getattr(sys.modules["__main__"], "__file__", None),
         "modules": sorted(sys.modules),
         "session": os.getsid(0),
-        "dispositions": {name: signal.getsignal(getattr(signal, name)) == signal.SIG_DFL for name in ("SIGTERM", "SIGUSR1", "SIGUSR2")},
+        "listens": {name: callable(signal.getsignal(getattr(signal, name))) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2")},
     }
     _here(folder).write_text(json.dumps(facts))
     return 0

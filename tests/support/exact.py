@@ -11,14 +11,14 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from trainer import build, distributed, loop, seed
+from trainer.agreement import Agreement
 from trainer.checkpoint.saver import Saver
 from trainer.config.load import dump
 from trainer.config.schema import Config
 from trainer.fingerprint import sha256
-from trainer.heartbeat import Heart
 from trainer.metrics.writer import MetricsWriter
 from trainer.rundir import RunDir, read_jsonl, write_atomic
-from trainer.stop import Agreement, StopRequest
+from trainer.stop import StopRequest
 
 
 class StopAt(StopRequest):
@@ -60,8 +60,9 @@ def go_on(config: Config, folder: str, stop_at: int, sabotage: Callable[[build.J
     if sabotage is not None:
         sabotage(job)
     writer = MetricsWriter(run, False, 0, job.state.step) if world.is_main else None
-    around = loop.Around(Heart(run, world.rank, 0), writer, saver, StopAt(job, stop_at), Agreement(world, pause_s=0))
+    around = loop.Around(writer, saver, StopAt(job, stop_at), Agreement(world, pause_s=0))
     finished = loop.fit(job, around)
+    saver.wait()
     state = job.state.state_dict(world)  # before the test, which takes the best checkpoint's weights
     hashes = sha256(state["model"]), sha256(state["optimizer"]), sha256(state["ema"] or {})
     if finished:

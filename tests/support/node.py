@@ -11,10 +11,13 @@ if __name__ == "__main__":
     start = time.time()
     name, folder, workers = sys.argv[1:]
     from launcher import forkserver
+    from launcher.requests import Requests
 
-    forkserver.start(["tests.support.entry"])
-    from launcher.agent import run_node
+    with Requests() as requests:
+        forkserver.start(["tests.support.entry"])
+        from launcher.agent import run_node
 
-    entry = getattr(importlib.import_module("tests.support.entry"), name)
-    result = run_node(entry, folder, workers=int(workers), env={"GREETING": "hello"})
-    (Path(folder) / "result.json").write_text(json.dumps({"start": start, **asdict(result)}))
+        entry = getattr(importlib.import_module("tests.support.entry"), name)
+        result = run_node(entry, folder, workers=int(workers), env={"GREETING": "hello"}, requests=requests)
+    facts = {"start": start, "stop_requested": requests.stop, "abandoned": requests.abandoned, **asdict(result)}
+    (Path(folder) / "result.json").write_text(json.dumps(facts))

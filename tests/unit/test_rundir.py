@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import RunFolderError
-from trainer.rundir import RunDir, RunLock, append_jsonl, read_jsonl, write_atomic
+from trainer.rundir import RunDir, RunLock, append_jsonl, make_private, private, read_jsonl, write_atomic
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,11 +77,6 @@ def test_a_folder_that_was_half_created_becomes_a_run(tmp_path: Path) -> None:
     run.create()
 
 
-def test_a_lock_that_cannot_be_opened_is_refused_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"none/lock: cannot be opened \(No such file or directory\); set run.root"):
-        RunLock(tmp_path / "none" / "lock")
-
-
 def test_an_atomic_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "value"
     write_atomic(path, b"a long first version")
@@ -116,9 +112,34 @@ def test_a_run_is_finished_when_its_newest_event_says_so(tmp_path: Path) -> None
     assert not run.finished()
 
 
-def test_a_second_lock_is_refused_with_the_holders_name_until_the_first_is_released(tmp_path: Path) -> None:
-    first = RunLock(tmp_path / "lock")
-    with pytest.raises(RunFolderError, match=r"in use by process \d+ on "):
-        RunLock(tmp_path / "lock")
-    first.release()
-    RunLock(tmp_path / "lock").release()
+def test_nothing_is_written_through_a_symbolic_link(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    link = tmp_path / "link"
+    link.symlink_to(other)
+    with pytest.raises(OSError, match="symbolic link"):
+        append_jsonl(link, {"step": 1})
+    with pytest.raises(OSError, match="symbolic link"):
+        open(link, "a", opener=private)
+    write_atomic(link, b"ours")  # takes the link's place
+    assert (other.read_text(), link.read_text(), link.is_symlink()) == ("mine", "ours", False)
+
+
+def test_a_partial_file_that_lies_in_the_way_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("mine")
+    (tmp_path / f".value.{os.getpid()}.partial").symlink_to(tmp_path / "other")
+    write_atomic(tmp_path / "value", b"ours")
+    assert (tmp_path / "other").read_text() == "mine"
+    assert (tmp_path / "value").read_text() == "ours"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "value"]
+
+
+def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        write_atomic(tmp_path / "value", b"x")
+        append_jsonl(tmp_path / "rows.jsonl", {"step": 1})
+        make_private(tmp_path / "folder")
+    finally:
+        os.umask(before)
+    assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {"value": 0o600, "rows.jsonl": 0o600, "folder": 0o700}

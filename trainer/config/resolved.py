@@ -48,12 +48,12 @@ def dump(config: Config) -> str:
 
 def config_hash(config: Config) -> str:
     """The SHA-256 of what decides the arithmetic: not names, logs, checkpoints, loader processes and time limits."""
-    return hashlib.sha256(json.dumps(_arithmetic(config), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(arithmetic(config), sort_keys=True).encode()).hexdigest()
 
 
 def differences(old: Config, new: Config) -> list[str]:
     """What changed in the arithmetic, a line a key: ``train.epochs: 20 -> 30``."""
-    before, after = _flat(_arithmetic(old)), _flat(_arithmetic(new))
+    before, after = _flat(arithmetic(old)), _flat(arithmetic(new))
     lines = []
     for key in [*before, *(key for key in after if key not in before)]:
         was, now = before.get(key, _ABSENT), after.get(key, _ABSENT)
@@ -62,7 +62,8 @@ def differences(old: Config, new: Config) -> list[str]:
     return lines
 
 
-def _arithmetic(config: Config) -> dict[str, Any]:
+def arithmetic(config: Config) -> dict[str, Any]:
+    """What decides the arithmetic, as plain values: what `config_hash` hashes."""
     return config.model_dump(exclude=dict(_NO_ARITHMETIC))
 
 

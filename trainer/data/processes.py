@@ -8,6 +8,7 @@ a loader worker then starts in about 0.1 s.
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import multiprocessing
 import os
@@ -26,6 +27,9 @@ from torch.utils.data import DataLoader, get_worker_info
 
 # Asking to stop is the training worker's business: it decides at which step. Terminals and Slurm signal every process.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
+# The environment's variable that says where a loader worker writes its stacks when it is asked by SIGQUIT: a path without its end.
+STACKS = "OSTINATO_STACKS"
 
 
 def start_server() -> None:
@@ -65,10 +69,10 @@ def entry() -> Callable[[int], None]:
 
     The sum of a large image depends on the number of threads, so theirs is this process's.
     """
-    return functools.partial(_enter_loader_worker, torch.get_num_threads(), torch.get_deterministic_debug_mode())
+    return functools.partial(_enter_loader_worker, torch.get_num_threads(), torch.get_deterministic_debug_mode(), os.environ.get(STACKS))
 
 
-def _enter_loader_worker(threads: int, deterministic: int, _: int) -> None:
+def _enter_loader_worker(threads: int, deterministic: int, stacks: str | None, _: int) -> None:
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode(deterministic)  # use_deterministic_algorithms would import the compiler: a second of CPU time
     here: Any = get_worker_info()
@@ -76,6 +80,9 @@ def _enter_loader_worker(threads: int, deterministic: int, _: int) -> None:
         here.dataset.read_in_own_thread()
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if stacks:
+        file = open(f"{stacks}.loader-{os.getpid()}.txt", "w")  # noqa: SIM115 - open until the process ends
+        faulthandler.register(signal.SIGQUIT, file=file, all_threads=True, chain=False)
     # The parent process is the fork server, so neither getppid nor a parent-death signal tells of the training worker's end.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -36,6 +36,7 @@ class Meters:
         self.losses = [row[LOSS] for row in self.window]
         self.hits = [row[HITS] for row in self.window]
         self.classification: bool | None = None
+        self._marked: tuple[torch.Tensor, list[int]] | None = None
 
     def add(self, place: int, count: int, loss: torch.Tensor, output: torch.Tensor, targets: torch.Tensor) -> None:
         """Add one micro-batch: its mean loss (0-dimensional) times its samples, and its hits. Nothing waits for the device."""
@@ -45,6 +46,16 @@ class Meters:
             self.classification = is_classification(output, targets)
         if self.classification:
             self.hits[place].add_((output.argmax(1) == targets).sum())
+
+    def mark(self) -> None:
+        """Remember the open sums, in case the step that begins now is left out."""
+        self._marked = self.window.clone(), list(self.counts)
+
+    def roll_back(self) -> None:
+        """Go back to the mark."""
+        assert self._marked is not None
+        window, self.counts = self._marked
+        self.window.copy_(window)
 
     def close_window(self, world: World) -> dict[str, float]:
         """The window's means over all workers; the window starts anew. Every rank calls it at the same step."""

@@ -8,7 +8,7 @@ import logging
 import threading
 from typing import Any
 
-from trainer.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
+from trainer.rundir import RunDir, append_jsonl, make_private, read_jsonl, write_atomic
 
 log = logging.getLogger("trainer")
 
@@ -44,14 +44,22 @@ class MetricsWriter:
         try:
             with self._lock:
                 if self._board is None:
-                    from torch.utils.tensorboard import SummaryWriter  # late: not before the first step
-
-                    self._board = SummaryWriter(str(self.run.tensorboard), purge_step=self.first_step or None)
+                    self._board = self._open_board()
                 for tag, value in values.items():
                     self._board.add_scalar(tag, value, step)
         except Exception as fault:
             self._wanted = False
             log.warning("TensorBoard is given up (%s: %s); metrics.jsonl goes on", type(fault).__name__, fault)
+
+    def _open_board(self) -> Any:
+        from torch.utils.tensorboard import SummaryWriter  # late: not before the first step
+
+        make_private(self.run.tensorboard)
+        board = SummaryWriter(str(self.run.tensorboard), purge_step=self.first_step or None)
+        for file in self.run.tensorboard.iterdir():
+            if not file.is_symlink():
+                file.chmod(0o600)
+        return board
 
     def close(self) -> None:
         """Write what is held."""

@@ -52,7 +52,11 @@ def test_one_flipped_bit_anywhere_in_the_state_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "manifest",
-    [b"", b"{", b"[]", b'"text"', b"{}", b'{"files": {}}', b'{"files": {"state.pt": {}}}', b"\xff\xfe", b'{"files": {"../x": 1}}'],
+    [
+        *[b"[" * 100_000, b'{"files": {"state.pt": {"bytes": Infinity, "sha256": ""}}}', b'{"files": [1]}', b'{"files": "state.pt"}'],
+        *[b"", b"{", b"[]", b'"text"', b"{}", b'{"files": {}}', b'{"files": {"state.pt": {}}}', b"\xff\xfe", b'{"files": {"../x": 1}}'],
+    ],
+    ids=range(13),
 )
 def test_a_manifest_that_says_nothing_useful_makes_the_checkpoint_unusable(tmp_path: Path, manifest: bytes) -> None:
     (name,) = write(tmp_path, 1)

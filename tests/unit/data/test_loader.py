@@ -155,7 +155,7 @@ def test_samples_that_make_no_batch_are_told() -> None:
         def __getitem__(self, index: int) -> Any:
             return object(), index
 
-    with pytest.raises(TrainingError, match="data set Strings: a batch cannot be read: TypeError"):
+    with pytest.raises(TrainingError, match=r"data set Strings: sample \d+ is of a kind that no batch can be made of: TypeError"):
         next(TrainLoader(Strings(50), PLAN).epoch(0))
 
 

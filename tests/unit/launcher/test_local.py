@@ -17,6 +17,7 @@ data: {train: {target: digits}, valid: {target: digits, split: valid}, batch_siz
 optimizer: {target: sgd, lr: 0.1}
 train: {epochs: %d}
 log: {tensorboard: false}
+supervision: {max_restarts: 0}
 """
 USER_MODULE = """
 import torch

@@ -1,0 +1,182 @@
+"""Many starts of one run at once, and somebody who writes pickles where the job reads: one winner, and no code of theirs runs."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import random
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed import FileStore
+
+from tests.chaos.kills import GONE_AFTER_S, HANG_S, command, undisturbed
+from tests.chaos.result import Result
+from tests.chaos.workload import End, newest_step, slow_config, write_config
+from tests.support.family import Family, crowding
+from trainer.checkpoint import store
+from trainer.errors import BAD_CONFIG, DONE
+from trainer.rundir import RunDir, read_jsonl
+
+STARTS = 20
+
+
+def crowd(seed: int, count: int = 10, starts: int = STARTS) -> Result:
+    """So often: many starts of the same run at once, of which exactly one trains; every other time of a run that was stopped before."""
+    good, failures = 0, []
+    with tempfile.TemporaryDirectory(prefix="crowd-") as name:
+        folder = Path(name)
+        write_config(folder / "undisturbed", slow_config())
+        reference = undisturbed(folder / "undisturbed", "c.yaml").end
+        for number in range(1, count + 1):
+            fault = _one_crowd(folder / f"crowd-{number}", starts, reference, random.Random(seed + number))
+            good += fault is None
+            if fault is not None:
+                failures.append(f"crowd {number}: {fault}")
+    return Result("crowd", count, good, failures, f"{starts} starts each")
+
+
+def _one_crowd(folder: Path, starts: int, reference: End, chosen: random.Random) -> str | None:
+    """Start all, and open the data's gate when all but one have gone: nobody can win because another was done already."""
+    gate = folder / "gate"
+    config = write_config(folder, slow_config(data={"train": {"target": "tests.chaos.workload:SlowImages", "gate": str(gate)}}))
+    families = []
+    for _ in range(starts):
+        families.append(Family(folder, *command(config)))
+        time.sleep(chosen.choice((0.0, 0.0, chosen.uniform(0, 0.2))))
+    try:
+        limit = time.monotonic() + HANG_S * crowding()
+        while sum(family.launcher.poll() is None for family in families) > 1 and time.monotonic() < limit:
+            time.sleep(0.05)
+        gate.touch()
+        ends = [family.end(HANG_S * crowding()) for family in families]
+    finally:
+        for family in families:
+            family.kill()
+            family.launcher.communicate()
+    return _wrong_winners(RunDir(folder / "runs" / "c"), ends, reference)
+
+
+def _wrong_winners(run: RunDir, ends: list[tuple[int | None, str, str]], reference: End) -> str | None:
+    """What is wrong with the ends of all starts, or None."""
+    codes = [code for code, _, _ in ends]
+    if sorted(codes, key=str) != sorted([DONE] + [BAD_CONFIG] * (len(ends) - 1), key=str):
+        odd = next(((out + err)[-300:] for code, out, err in ends if code not in (DONE, BAD_CONFIG)), "")
+        return f"exit codes {codes} {odd}"
+    for code, _, err in ends:
+        if code == BAD_CONFIG and (err.count("\n") != 1 or "in use" not in err):
+            return f"a loser says {err[-300:]!r}"
+    begun = [row for row in read_jsonl(run.events) if row["event"] in ("started", "resumed")]
+    created = [row for row in read_jsonl(run.events) if row["event"] == "created"]
+    if len(begun) != 1 or len(created) != 1:
+        return f"{len(created)} created it and {len(begun)} trained"
+    others = [path.name for path in run.path.parent.iterdir() if path != run.path and not path.name.startswith(".")]
+    return f"beside the run there is {others}" if others else End.of(run).difference(reference)
+
+
+class _Payload:
+    """Unpickling it makes a file."""
+
+    def __init__(self, sentinel: Path) -> None:
+        self.sentinel = sentinel
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.sentinel,)
+
+
+def payload(seed: int, count: int = 6) -> Result:
+    """A pickle that runs code: in every key of the job's store while it runs, and in its newest checkpoint."""
+    chosen, good, failures = random.Random(seed), 0, []
+    with tempfile.TemporaryDirectory(prefix="payload-") as name:
+        folder = Path(name)
+        control = folder / "control"
+        pickle.loads(pickle.dumps(_Payload(control)))
+        if not control.exists():
+            failures.append("the control: the payload does nothing where it is unpickled")
+        write_config(folder / "undisturbed", slow_config())
+        reference = undisturbed(folder / "undisturbed", "c.yaml").end
+        written = 0
+        for number in range(1, count + 1):
+            here = folder / f"run-{number}"
+            if number % 2:
+                fault, keys = _in_the_store(here, chosen)
+                written += keys
+            else:
+                fault = _in_a_checkpoint(here, reference)
+            good += fault is None
+            if fault is not None:
+                failures.append(f"case {number}: {fault}")
+        if not written:
+            failures.append("no key of a store was ever met: nothing was proved about stores")
+    return Result("payload", count, good, failures, f"{written} keys of stores were written")
+
+
+def _in_the_store(folder: Path, chosen: random.Random) -> tuple[str | None, int]:
+    """Write it in all keys that there are, again and again until the end."""
+    sentinel, temporary = folder / "it-ran", folder / "tmp"
+    config = write_config(folder, slow_config(supervision={"max_restarts": 0}))
+    temporary.mkdir()
+    family, written = Family(folder, *command(config), TMPDIR=str(temporary)), 0
+    evil = pickle.dumps(_Payload(sentinel))
+    try:
+        wait_until, limit = chosen.choice((0, 1, 3)), time.monotonic() + HANG_S * crowding()
+        run = RunDir(folder / "runs" / "c")
+        while family.launcher.poll() is None and time.monotonic() < limit:
+            if newest_step(run) >= wait_until:  # 0: while the workers meet
+                written += sum(_overwrite(path, evil) for path in temporary.glob("ostinato-*/*") if path.is_file())
+            time.sleep(0.05)
+        code, out, err = family.end(HANG_S)
+        if sentinel.exists():
+            return "the payload ran from the store", written
+        if code is None or code < 0 or "Traceback" in err:
+            return f"ended with {code}: {(out + err)[-300:]}", written
+        left = family.left_after(GONE_AFTER_S)
+        return (f"still there: {'; '.join(left)}" if left else None), written
+    finally:
+        family.kill()
+        family.launcher.communicate()
+
+
+def _overwrite(path: Path, value: bytes) -> int:
+    """Put the value under each key of a store; how many there were."""
+    try:
+        found = FileStore(str(path), -1)
+        keys = found.list_keys()
+        for key in keys:
+            found.set(key, value)
+    except (RuntimeError, OSError):  # the job has ended in between, or it is no store
+        return 0
+    return len(keys)
+
+
+def _in_a_checkpoint(folder: Path, reference: End) -> str | None:
+    """As the newest checkpoint's state, with a right digest in the manifest: the one before it must be used."""
+    sentinel, run = folder / "it-ran", RunDir(folder / "runs" / "c")
+    config = write_config(folder, slow_config())
+    family = Family(folder, *command(config))
+    while family.launcher.poll() is None and newest_step(run) < 14:
+        time.sleep(0.01)
+    family.launcher.terminate()
+    family.end(HANG_S * crowding())
+    good = store.names(run.checkpoints)[-1]
+    bad = f"step-{store.step_of(good) + 1:08d}"
+    shutil.copytree(run.checkpoints / good, run.checkpoints / bad)
+    state = run.checkpoints / bad / store.STATE
+    torch.save({"step": store.step_of(bad), "model": _Payload(sentinel)}, state)
+    manifest = json.loads((run.checkpoints / bad / store.MANIFEST).read_text())
+    manifest["step"] = store.step_of(bad)
+    manifest["files"][store.STATE] = {"bytes": state.stat().st_size, "sha256": store.digest(state)}
+    (run.checkpoints / bad / store.MANIFEST).write_text(json.dumps(manifest))
+    family = Family(folder, *command(config))
+    code, out, err = family.end(HANG_S * crowding())
+    family.kill()
+    if sentinel.exists():
+        return "the payload ran from the checkpoint"
+    if code == DONE:
+        return End.of(run).difference(reference)
+    # Refused for good is a right answer, too: its digest says that it is what was written.
+    return None if code == 3 and "Traceback" not in err else f"ended with {code}: {(out + err)[-300:]}"

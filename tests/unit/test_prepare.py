@@ -1,0 +1,226 @@
+"""From a config to a run folder: made once, made anew while nothing was trained, moved aside whole, never by two at once."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainer.config.load import load
+from trainer.errors import ConfigError, RunFolderError
+from trainer.prepare import Prepared, prepare
+from trainer.rundir import RunDir, RunLock, append_jsonl, read_jsonl
+
+ROOT = Path(__file__).parents[2]
+TEXT = """
+model: {target: mlp, in_features: 64, hidden: [8], num_classes: 10}
+data: {train: {target: digits, split: train}, batch_size: 64}
+optimizer: {target: sgd, lr: 0.1}
+train: {epochs: 1}
+"""
+START = """
+import sys
+from trainer.errors import OstinatoError
+from trainer.prepare import prepare
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    prepared = prepare("config.yaml", [], world_size=1, fresh="--fresh" in sys.argv, hold=True)
+except OstinatoError as fault:
+    print(f"{fault.exit_code} {fault}", flush=True)
+else:
+    print(f"0 {prepared.message}", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "config.yaml").write_text(TEXT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def made(*overrides: str, fresh: bool = False, workers: int = 1) -> Prepared:
+    return prepare("config.yaml", overrides, world_size=workers, fresh=fresh)
+
+
+def events(run: RunDir) -> list[str]:
+    return [row["event"] for row in read_jsonl(run.events)]
+
+
+def tree(path: Path) -> dict[str, bytes | None]:
+    """Every file and folder below a path, but locks, which say who held them last."""
+    return {str(p.relative_to(path)): p.read_bytes() if p.is_file() else None for p in path.rglob("*") if p.name not in ("lock", "fence")}
+
+
+def test_a_new_run_is_its_owners_alone_whatever_the_umask() -> None:
+    for umask in (0o000, 0o022, 0o077, 0o277):
+        before = os.umask(umask)
+        try:
+            run = made(f"run.name=u{umask}").run
+        finally:
+            os.umask(before)
+        modes = {stat.S_IMODE(p.stat().st_mode) for p in (run.path, *run.path.rglob("*")) if p.is_dir()}
+        assert modes == {0o700}
+        assert {stat.S_IMODE(p.stat().st_mode) & 0o077 for p in run.path.rglob("*")} == {0}
+
+
+def test_a_run_in_which_nothing_was_trained_is_made_anew_with_other_settings() -> None:
+    first = made("optimizer.lr=3")
+    first.run.event("started")
+    first.run.attempt_logs(0).mkdir()
+    second = made("optimizer.lr=0.3", workers=4)
+    assert second.status == "created"
+    config = load(second.run.config).config
+    assert (config.optimizer.arguments["lr"], config.train.virtual_ranks) == (0.3, 4)
+    assert events(second.run) == ["created", "started", "created"]
+    assert second.run.next_attempt() == 1
+
+
+def test_a_run_in_which_nothing_was_trained_keeps_its_virtual_ranks_with_the_same_settings() -> None:
+    assert made(workers=4).status == "created"
+    again = made(workers=2)
+    assert again.status == "resumed"
+    assert load(again.run.config).config.train.virtual_ranks == 4
+
+
+@pytest.mark.parametrize("progress", ["checkpoint", "partial", "row"])
+def test_a_run_in_which_something_was_trained_is_refused_with_other_settings(progress: str) -> None:
+    run = made().run
+    if progress == "row":
+        append_jsonl(run.metrics, {"step": 1})
+    else:
+        (run.checkpoints / ("step-00000001" if progress == "checkpoint" else ".partial-step-00000001")).mkdir()
+    before = tree(run.path)
+    with pytest.raises(RunFolderError, match=r"made with other settings \(optimizer.lr: 0.1 -> 0.3\).*--fresh"):
+        made("optimizer.lr=0.3")
+    assert tree(run.path) == before
+    RunLock(run.lock).release()
+
+
+def test_an_unreadable_config_of_a_run_in_which_nothing_was_trained_is_replaced() -> None:
+    run = made().run
+    run.config.write_text("seed: [")
+    assert made().status == "created"
+    append_jsonl(run.metrics, {"step": 1})
+    run.config.write_text("seed: [")
+    with pytest.raises(ConfigError, match=r"config.yaml:1"):
+        made()
+
+
+def test_a_refused_config_leaves_nothing() -> None:
+    for refused in ("optimizer.lr=fast", "run.name=../x", "data.batch_size=63"):
+        with pytest.raises(ConfigError):
+            made(refused, workers=2)
+    assert [path.name for path in Path().iterdir()] == ["config.yaml"]
+
+
+def test_a_stem_that_is_no_run_name_is_refused_in_one_line(folder: Path) -> None:
+    for stem in ("-x", ".hidden", "a b", "ü", "x" * 65):
+        path = folder / f"{stem}.yaml"
+        path.write_text(TEXT)
+        with pytest.raises(ConfigError, match="run.name") as caught:
+            prepare(path, [], world_size=1)
+        assert len(caught.value.problems) == 1
+        assert "\n" not in str(caught.value)
+    assert not (folder / "runs").exists()
+
+
+def test_fresh_moves_a_run_aside_whole_and_nobody_holds_the_old_one() -> None:
+    run = made().run
+    append_jsonl(run.metrics, {"step": 1})
+    before = tree(run.path)
+    (run.path.parent / "config.1").mkdir()  # somebody else's
+    lock = prepare("config.yaml", ["optimizer.lr=0.3"], world_size=1, fresh=True, hold=True).lock
+    assert tree(run.path.with_name("config.2")) == before
+    assert sorted(p.name for p in run.path.parent.iterdir()) == ["config", "config.1", "config.2"]
+    assert events(run) == ["created"]
+    with pytest.raises(RunFolderError, match="in use"):
+        made(fresh=True)
+    RunLock(run.path.with_name("config.2") / "lock").release()
+    lock.release()
+
+
+def test_fresh_works_where_folders_cannot_change_places_in_one_instant(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made().run
+    append_jsonl(run.metrics, {"step": 1})
+    before = tree(run.path)
+    monkeypatch.setattr("trainer.prepare.RENAME_EXCHANGE", 1 << 20)  # a flag that no kernel knows: EINVAL, as NFS answers
+    made(fresh=True)
+    assert tree(run.path.with_name("config.1")) == before
+    assert sorted(p.name for p in run.path.parent.iterdir()) == ["config", "config.1"]
+
+
+def test_symbolic_links_where_a_run_writes_are_refused_and_not_followed(folder: Path) -> None:
+    outside = folder / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("mine")
+    run = made().run
+    places = [run.config, run.events, run.metrics, run.environment, run.lock, run.fence, run.checkpoints, run.logs, run.heartbeats]
+    places += [run.tensorboard, run.logs / "attempt-000", run.checkpoints / "last.json", run.heartbeat(0)]
+    for place in places:
+        aside = place.with_name("aside")
+        if place.exists():
+            place.rename(aside)
+        place.symlink_to(outside if place.suffix == "" and place not in (run.lock, run.fence) else outside / "file")
+        with pytest.raises(RunFolderError, match=rf"{place}: is a symbolic link, and a run is never written through one") as caught:
+            made()
+        assert "\n" not in str(caught.value)
+        place.unlink()
+        if aside.exists():
+            aside.rename(place)
+    assert tree(outside) == {"file": b"mine"}
+    assert made().status == "resumed"
+
+
+def test_a_run_folder_that_is_a_link_is_refused_and_a_root_that_is_one_is_used(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "runs").symlink_to("elsewhere")
+    run = made().run
+    assert (folder / "elsewhere" / "config" / "config.yaml").is_file()
+    run.path.rename(folder / "moved")
+    run.path.symlink_to(folder / "moved")
+    for fresh in (False, True):
+        with pytest.raises(RunFolderError, match=r"runs/config: is a symbolic link"):
+            made(fresh=fresh)
+
+
+def test_a_strange_folder_and_a_file_in_the_runs_place_are_not_touched(folder: Path) -> None:
+    (folder / "runs" / "config").mkdir(parents=True)
+    (folder / "runs" / "config" / "thesis.txt").write_text("mine")
+    (folder / "runs" / "file").write_text("mine")
+    before = tree(folder)
+    for name, text in (("config", "something else in it"), ("file", "a file is where the run folder should be")):
+        with pytest.raises(RunFolderError, match=text):
+            made(f"run.name={name}")
+    assert tree(folder) == before
+    assert not (folder / "runs" / "config" / "lock").exists()
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_of_many_starts_at_once_one_wins_and_the_others_touch_nothing(folder: Path, fresh: bool) -> None:
+    if fresh:
+        append_jsonl(made().run.metrics, {"step": 1})
+    command = [sys.executable, "-c", START, *(["--fresh"] if fresh else [])]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    starts = [subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
+    for process in starts:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in starts:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.stdout.readline() for process in starts]  # type: ignore[union-attr]
+    for process in starts:
+        process.communicate("end\n")
+    winners = [answer for answer in answers if answer.startswith("0 run config: new")]
+    refused = [answer for answer in answers if answer.startswith("2 ") and "in use by process" in answer]
+    assert (len(winners), len(refused)) == (1, 7), answers
+    assert sorted(p.name for p in (folder / "runs").iterdir()) == (["config", "config.1"] if fresh else ["config"])
+    assert events(RunDir(folder / "runs" / "config")) == ["created"]
