@@ -17,11 +17,11 @@ from trainer.build import Job
 from trainer.checkpoint.saver import Saver
 from trainer.config.schema import Config
 from trainer.data.labels import check_labels
-from trainer.errors import NonFiniteError, TrainingError
+from trainer.errors import TrainingError
 from trainer.evaluate import evaluate, try_some
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
-from trainer.non_finite import ADVICE, bad_gradients, bad_loss, check_scale, where
+from trainer.non_finite import look_for_non_finite
 from trainer.stop import StopRequest
 
 log = logging.getLogger("trainer")
@@ -233,51 +233,6 @@ def learning_rates(job: Job) -> dict[str, float]:
     if len(groups) == 1:
         return {"lr": float(groups[0]["lr"])}
     return {f"lr/{group.get('name', number)}": float(group["lr"]) for number, group in enumerate(groups)}
-
-
-def look_for_non_finite(job: Job, norm: torch.Tensor | None, ask: bool) -> None:
-    """Refuse to go on with numbers that are none, or count the update that was left out for them.
-
-    Raises:
-        NonFiniteError: a loss or a gradient is NaN or infinite; the text names step, rank and samples.
-    """
-    state, update = job.state, job.update
-    if update.skipped:
-        count_skipped(job)
-        return
-    state.skipped_in_a_row = 0
-    found = update.losses.found(state.step, ask)
-    if found is not None and not update.skip:
-        step, places = found
-        if not update.healthy:  # the update before it has spoiled the weights
-            raise bad_gradients(step - 1)
-        epoch_step = state.epoch_step - (state.step - step)
-        raise bad_loss(job.plan, step, state.epoch, epoch_step, job.world.rank, [update.leaves[place] for place in places])
-    looked_at = norm is not None and (ask or job.world.device.type == "cpu") and update.scaler is None
-    if looked_at and not math.isfinite(float(norm)):  # type: ignore[arg-type]
-        raise bad_gradients(state.step)
-    if ask:
-        check_scale(update.scaler, state.step)
-
-
-def count_skipped(job: Job) -> None:
-    """Take down that an update was left out, and why. Every rank calls it.
-
-    Raises:
-        NonFiniteError: too many were left out one after another.
-    """
-    state, config = job.state, job.config.train
-    state.skipped += 1
-    state.skipped_in_a_row += 1
-    bad = torch.zeros(len(job.update.leaves), dtype=torch.int64)
-    bad[job.update.losses.bad_now()] = 1
-    virtual_ranks = job.world.gather(bad).nonzero().flatten().tolist()
-    cause = f"its loss is not: {where(job.plan, state.epoch_step, state.epoch, virtual_ranks)}" if virtual_ranks else "every loss is"
-    line = f"step {state.step + 1} is left out: a gradient is not finite; {cause}"
-    if state.skipped_in_a_row > config.max_skipped:
-        raise NonFiniteError(f"{line}; that makes {state.skipped_in_a_row} in a row, more than train.max_skipped; {ADVICE}")
-    if job.world.is_main:
-        log.warning(line)
 
 
 def compare_ranks(job: Job, around: Around) -> None:

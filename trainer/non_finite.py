@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from trainer.data.order import BatchPlan
 from trainer.errors import NonFiniteError
+
+if TYPE_CHECKING:
+    from trainer.build import Job
+
+log = logging.getLogger("trainer")
 
 # Below it every gradient that fp16 can hold overflows: the fault is in the model, and no scale helps.
 SCALE_FLOOR = 2.0**-10
@@ -114,3 +121,67 @@ def check_scale(scaler: torch.amp.GradScaler | None, step: int) -> None:
             f"step {step}: the fp16 loss scale has fallen to {scaler.get_scale():.3g}, as the gradients overflow at every scale; "
             "use train.amp=bf16 or none, or lower optimizer.lr"
         )
+
+
+def look_for_non_finite(job: Job, norm: torch.Tensor | None, ask: bool) -> None:
+    """Refuse to go on with numbers that are none, or count the update that was left out for them.
+
+    Raises:
+        NonFiniteError: a loss or a gradient is NaN or infinite; the text names step, rank and samples.
+    """
+    state, update = job.state, job.update
+    if update.skipped:
+        count_skipped(job)
+        return
+    state.skipped_in_a_row = 0
+    found = update.losses.found(state.step, ask)
+    looked_at = norm is not None and (ask or job.world.device.type == "cpu") and update.scaler is None
+    if looked_at and not math.isfinite(float(norm)):  # type: ignore[arg-type]
+        raise first_fault(job, found)  # the sum of gradients is everyone's, so every rank comes here
+    if found is not None and not update.skip:
+        step, places = found
+        virtual_ranks = [update.leaves[place] for place in places]
+        raise fault_of(job, step, virtual_ranks)
+    if ask:
+        check_scale(update.scaler, state.step)
+
+
+def first_fault(job: Job, found: tuple[int, list[int]] | None) -> NonFiniteError:
+    """The error for the first bad loss of all ranks, or for the gradients where every loss is finite. Every rank calls it."""
+    steps = torch.full((len(job.update.leaves),), -1, dtype=torch.int64)
+    if found is not None:
+        steps[found[1]] = found[0]
+    everyones = job.world.gather(steps).tolist()
+    bad = [step for step in everyones if step >= 0]
+    if not bad:
+        return bad_gradients(job.state.step)
+    return fault_of(job, min(bad), [rank for rank, step in enumerate(everyones) if step == min(bad)])
+
+
+def fault_of(job: Job, step: int, virtual_ranks: list[int]) -> NonFiniteError:
+    """The error for a step in which the losses of these virtual ranks are not finite."""
+    state = job.state
+    if not job.update.healthy:  # the update before it has spoiled the weights
+        return bad_gradients(step - 1)
+    rank = virtual_ranks[0] // len(job.update.leaves)
+    return bad_loss(job.plan, step, state.epoch, state.epoch_step - (state.step - step), rank, virtual_ranks)
+
+
+def count_skipped(job: Job) -> None:
+    """Take down that an update was left out, and why. Every rank calls it.
+
+    Raises:
+        NonFiniteError: too many were left out one after another.
+    """
+    state, config = job.state, job.config.train
+    state.skipped += 1
+    state.skipped_in_a_row += 1
+    bad = torch.zeros(len(job.update.leaves), dtype=torch.int64)
+    bad[job.update.losses.bad_now()] = 1
+    virtual_ranks = job.world.gather(bad).nonzero().flatten().tolist()
+    cause = f"its loss is not: {where(job.plan, state.epoch_step, state.epoch, virtual_ranks)}" if virtual_ranks else "every loss is"
+    line = f"step {state.step + 1} is left out: a gradient is not finite; {cause}"
+    if state.skipped_in_a_row > config.max_skipped:
+        raise NonFiniteError(f"{line}; that makes {state.skipped_in_a_row} in a row, more than train.max_skipped; {ADVICE}")
+    if job.world.is_main:
+        log.warning(line)

@@ -15,10 +15,10 @@ from tests.support.jobs import DIGITS, LIMIT_S, environment, events, kill_all, o
 from trainer.checkpoint import store
 from trainer.rundir import RunDir
 
-# 2.3 million weights with momentum, 19 MB, saved at each step: nearly always, one is being written.
+# A million weights with momentum, 9 MB, saved at each step: nearly always, one is being written.
 LARGE = (
-    *("train", str(DIGITS), "model={target: mlp, in_features: 64, num_classes: 10, hidden: 1500, depth: 2}"),
-    *("train.epochs=1", "train.max_steps=20", "checkpoint.every_steps=1", "log.every_steps=1", "checkpoint.keep_last=99"),
+    *("train", str(DIGITS), "model={target: mlp, in_features: 64, num_classes: 10, hidden: 1000, depth: 2}"),
+    *("train.epochs=1", "train.max_steps=14", "checkpoint.every_steps=1", "log.every_steps=1", "checkpoint.keep_last=99"),
     *("supervision.max_restarts=0", "hardware.threads=1", "log.tensorboard=false"),
 )
 SMALL = ("train", str(DIGITS), "train.epochs=3", "checkpoint.every_steps=1", "checkpoint.keep_last=999", "supervision.max_restarts=0")

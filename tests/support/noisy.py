@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import numpy as np
 import torch
@@ -36,6 +37,26 @@ class LooseImages(NoisyImages):
         if self.own is None:
             self.own = random.Random(7)
         return self.images[index] * self.own.random(), int(self.targets[index])
+
+
+class PoisonedImages(NoisyImages):
+    """The same with some images that are NaN."""
+
+    def __init__(self, bad: list[int], size: int = 200) -> None:
+        super().__init__(size)
+        self.images[bad] = torch.nan
+
+
+class SlowImages(NoisyImages):
+    """The same; each takes its time."""
+
+    def __init__(self, seconds: float, size: int = 200) -> None:
+        super().__init__(size)
+        self.seconds = seconds
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        time.sleep(self.seconds)
+        return super().__getitem__(index)
 
 
 class NoisyNet(nn.Sequential):
@@ -74,6 +95,19 @@ class Exploding(NoisyNet):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return super().forward(images) * 1e30
+
+
+class Cornered(NoisyNet):
+    """A model whose loss is finite and whose gradient is not: the square root of zero, from the third training step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scores = super().forward(images)
+        self.calls += self.training
+        return scores + (scores * 0.0).sqrt() if self.calls > 2 else scores
 
 
 class Clumsy(NoisyNet):

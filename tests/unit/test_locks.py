@@ -16,7 +16,14 @@ from trainer.errors import RunFolderError
 from trainer.rundir import Fence, RunLock
 
 ROOT = Path(__file__).parents[2]
-HOLD = "import sys, time; from pathlib import Path; from trainer.rundir import Fence; Fence.hold(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from pathlib import Path
+from trainer.rundir import Fence
+Fence.hold(Path(sys.argv[1]))
+print("held", flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture

@@ -22,19 +22,41 @@ data: {train: {target: digits, split: train}, batch_size: 64}
 optimizer: {target: sgd, lr: 0.1}
 train: {epochs: 1}
 """
-START = """
-import sys
+CROWD = """
+import os, sys
+from pathlib import Path
 from trainer.errors import OstinatoError
 from trainer.prepare import prepare
-print("ready", flush=True)
-sys.stdin.readline()
-try:
-    prepared = prepare("config.yaml", [], world_size=1, fresh="--fresh" in sys.argv, hold=True)
-except OstinatoError as fault:
-    print(f"{fault.exit_code} {fault}", flush=True)
-else:
-    print(f"0 {prepared.message}", flush=True)
-sys.stdin.readline()
+
+fresh, count = "--fresh" in sys.argv, 20
+prepare("config.yaml", ["run.root=warm"], world_size=1)  # imports what a start imports, once for all
+gate, go = os.pipe()
+children = []
+for number in range(count):
+    answer, ours = os.pipe()
+    over, end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(go)
+        os.close(end)
+        os.read(gate, 1)  # opens for all at once
+        try:
+            prepared = prepare("config.yaml", [], world_size=1, fresh=fresh, hold=True)
+            text = f"0 {prepared.message}"
+        except OstinatoError as fault:
+            text = f"{fault.exit_code} {fault}"
+        os.write(ours, text.encode())
+        os.read(over, 1)  # the winner holds the lock until all have answered
+        os._exit(0)
+    os.close(over)
+    children.append((pid, answer, end))
+os.close(go)
+for _, answer, _ in children:
+    print(os.read(answer, 4096).decode(), flush=True)
+for pid, _, end in children:
+    os.close(end)
+for pid, _, end in children:
+    os.waitpid(pid, 0)
 """
 
 
@@ -124,7 +146,7 @@ def test_a_stem_that_is_no_run_name_is_refused_in_one_line(folder: Path) -> None
     for stem in ("-x", ".hidden", "a b", "ü", "x" * 65):
         path = folder / f"{stem}.yaml"
         path.write_text(TEXT)
-        with pytest.raises(ConfigError, match="run.name") as caught:
+        with pytest.raises(ConfigError, match=r"run\.name") as caught:
             prepare(path, [], world_size=1)
         assert len(caught.value.problems) == 1
         assert "\n" not in str(caught.value)
@@ -206,21 +228,11 @@ def test_a_strange_folder_and_a_file_in_the_runs_place_are_not_touched(folder: P
 def test_of_many_starts_at_once_one_wins_and_the_others_touch_nothing(folder: Path, fresh: bool) -> None:
     if fresh:
         append_jsonl(made().run.metrics, {"step": 1})
-    command = [sys.executable, "-c", START, *(["--fresh"] if fresh else [])]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    starts = [subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(8)]
-    for process in starts:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in starts:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [process.stdout.readline() for process in starts]  # type: ignore[union-attr]
-    for process in starts:
-        process.communicate("end\n")
+    command = [sys.executable, "-c", CROWD, *(["--fresh"] if fresh else [])]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+    answers = done.stdout.splitlines()
     winners = [answer for answer in answers if answer.startswith("0 run config: new")]
     refused = [answer for answer in answers if answer.startswith("2 ") and "in use by process" in answer]
-    assert (len(winners), len(refused)) == (1, 7), answers
+    assert (len(winners), len(refused)) == (1, 19), done
     assert sorted(p.name for p in (folder / "runs").iterdir()) == (["config", "config.1"] if fresh else ["config"])
     assert events(RunDir(folder / "runs" / "config")) == ["created"]
