@@ -31,7 +31,7 @@ class WorkerEnd:
         rank: its rank.
         exit_code: as the system tells it; negative: the signal that ended it; None: the system tells nothing.
         value: what its function returned, if it did.
-        outcome: what it wrote about its end, ``{"exit_code", "error", "time", "peer_gone"}``, if it did.
+        outcome: what it wrote about its end, ``{"exit_code", "error", "time", "peer_gone", "again"}``, if it did.
         by_launcher: it was killed by the launcher, because a peer was gone.
         message: what else is known, a traceback's last line for instance.
     """
@@ -111,7 +111,8 @@ def judge(ends: Sequence[WorkerEnd], *, stop_requested: bool = False, stuck: Stu
         return Verdict(STOPPED, (NOT_BEGUN,))
     cause = min(failed, key=_suspicion)
     # What a worker has a word for will happen again; what the system did need not.
-    restart = cause.code == LOST and (cause.wordless or cause.victim)
+    again = bool(cause.outcome and cause.outcome.get("again"))
+    restart = cause.code == LOST and (cause.wordless or cause.victim or again)
     return Verdict(cause.code, tuple(_describe(cause, failed, out_of_memory)), cause.rank, restart)
 
 

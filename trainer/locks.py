@@ -52,8 +52,7 @@ def _locked(path: Path) -> IO[str]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as busy:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = _name_in(file)
             file.close()
             raise RunFolderError(f"{path.parent}: in use by {holder}; wait for it, or stop it") from busy
         except OSError as fault:
@@ -69,6 +68,16 @@ def _locked(path: Path) -> IO[str]:
     except OSError:
         pass  # a full disk: the lock holds without its holder's name
     return file
+
+
+def _name_in(file: IO[str]) -> str:
+    """Who holds a lock, as it wrote down; it may have taken it a moment ago."""
+    for _ in range(10):
+        file.seek(0)
+        if name := file.read().strip():
+            return name
+        time.sleep(0.02)
+    return "another process"
 
 
 def _is_at(file: IO[str], path: Path) -> bool:

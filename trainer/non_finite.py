@@ -94,8 +94,8 @@ def bad_loss(plan: BatchPlan, step: int, epoch: int, epoch_step: int, rank: int,
 def bad_gradients(step: int) -> NonFiniteError:
     """The error for gradients that are not finite though every loss is; `step` updates were completed before it."""
     return NonFiniteError(
-        f"step {step + 1}: a gradient is not finite, though the loss is (a square root or a division at zero?); "
-        "clip the gradients' values or change that operation; train.non_finite=skip leaves such updates out"
+        f"step {step + 1}: a gradient is not finite, though the loss is (an overflow, a square root or a division at zero?); lower "
+        "optimizer.lr, use train.amp=none or change that operation; train.non_finite=skip leaves such updates out"
     )
 
 

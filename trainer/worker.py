@@ -240,6 +240,8 @@ class Known(NamedTuple):
     text: str
     peer_gone: bool = False
     """This worker is a victim."""
+    again: bool = False
+    """It need not happen again."""
 
 
 def known_fault(fault: Exception) -> Known | None:
@@ -259,6 +261,10 @@ def known_fault(fault: Exception) -> Known | None:
     if isinstance(fault, RuntimeError) and PEER_GONE.search(text):
         text = f"a collective failed, because another rank is gone or stuck: {text.strip().splitlines()[0]}"
         return Known(errors.LOST, text, peer_gone=True)
+    found = re.match(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\)? ?(exited unexpectedly|is killed by signal: (.+?)\.)", text)
+    if found:
+        how = f"was killed ({found[3].strip()})" if found[3] else "was killed"
+        return Known(errors.LOST, f"a loader worker {how}; out of memory, or of shared memory (/dev/shm)?", again=True)
     if isinstance(fault, torch.OutOfMemoryError):
         return Known(
             errors.TRAINING_FAILED,
@@ -276,11 +282,11 @@ class _Outcome:
 
     path: Path | None = None
 
-    def write(self, code: int, error: str | None = None, trace: str | None = None, peer_gone: bool = False) -> None:
+    def write(self, code: int, error: str | None = None, trace: str | None = None, **flags: bool) -> None:
         """Leave the launcher a file; torchrun turns every failure into exit code 1."""
         if self.path is not None:
             with contextlib.suppress(OSError):
-                facts = {"exit_code": code, "error": error, "traceback": trace, "peer_gone": peer_gone, "time": time.time()}
+                facts = {"exit_code": code, "error": error, "traceback": trace, **flags, "time": time.time()}
                 write_json(self.path, facts)
 
 
@@ -302,7 +308,7 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
         code = errors.TRAINING_FAILED
         known = known_fault(fault)
         if known is not None:
-            outcome.write(known.exit_code, known.text, peer_gone=known.peer_gone)
+            outcome.write(known.exit_code, known.text, peer_gone=known.peer_gone, again=known.again)
             _say(known.text, outcome)
             os._exit(known.exit_code)
         outcome.write(code, f"{type(fault).__name__}: {fault}{_place(fault)}", traceback.format_exc())

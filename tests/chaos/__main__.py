@@ -38,7 +38,7 @@ SCENARIOS: dict[str, Scenario] = {
     "storm": Scenario("storm:storm", 12, 200, "SIGKILL of workers at any instant and inside saves: the same bits in the end"),
     "no_tree": Scenario("healthy:no_tree", 1, 4, "the control: without the tree a resume changes the bits"),
     "kills": Scenario("kills:kills", 3, 30, "SIGKILL of a worker or the launcher: nothing stays, the next start goes on"),
-    "signals": Scenario("signals:signals", 6, 60, "requests to stop, to any process at any moment: 0 or 75, at most one step lost"),
+    "signals": Scenario("signals:signals", 4, 60, "requests to stop, to any process at any moment: 0 or 75, at most one step lost"),
     "crowd": Scenario("crowd:crowd", 1, 10, "many starts of one run at once: exactly one winner", (("starts", 8),)),
     "payload": Scenario("crowd:payload", 2, 8, "a pickle in the job's store and in a checkpoint never runs"),
     "healthy": Scenario("healthy:healthy", 6, 100, "undisturbed runs: exit code 0, no false alarm"),
@@ -50,7 +50,7 @@ SCENARIOS: dict[str, Scenario] = {
     "naive_kills": Scenario("disk:naive_kills", 1, 1, "the control: a naive write loses an acknowledged checkpoint"),
     "torn_rows": Scenario("disk:torn_rows", 1, 3, "rows of metrics torn at every byte: whole rows only"),
     "hangs": Scenario("hangs:hangs", 3, 20, "hangs: told in time with the right rank and line, restarted, the same bits"),
-    "failures": Scenario("failures:failures", 5, 20, "injected failures: the first cause is named"),
+    "failures": Scenario("failures:failures", 5, 30, "injected failures: the first cause is named"),
     "malformed": Scenario("malformed:malformed", 60, 300, "malformed inputs: the documented exit code, one line, nothing written or lost"),
 }
 

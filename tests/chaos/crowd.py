@@ -170,7 +170,7 @@ def _in_a_checkpoint(folder: Path, reference: End) -> str | None:
     manifest = json.loads((run.checkpoints / bad / store.MANIFEST).read_text())
     manifest["step"] = store.step_of(bad)
     manifest["files"][store.STATE] = {"bytes": state.stat().st_size, "sha256": store.digest(state)}
-    (run.checkpoints / bad / store.MANIFEST).write_text(json.dumps(manifest))
+    (run.checkpoints / bad / store.MANIFEST).write_text(json.dumps({**manifest, "seal": store.seal(manifest)}))
     family = Family(folder, *command(config))
     code, out, err = family.end(HANG_S * crowding())
     family.kill()

@@ -34,7 +34,7 @@ def signals(seed: int, count: int = 60) -> Result:
         while number < count:
             runs += 1
             here = folder / f"run-{runs}"
-            config, done = write_config(here, slow_config(1 if runs % 3 == 1 else 0)), 0
+            config, done = write_config(here, slow_config(1 if runs % 3 == 2 else 0)), 0
             for _ in range(min(SIGNALS_A_RUN, count - number)):
                 number += 1
                 code, fault = _one_signal(here, config, reference, chosen)

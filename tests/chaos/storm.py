@@ -16,6 +16,7 @@ from trainer.rundir import RunDir, read_jsonl
 
 WORKERS = 3
 POLL_S = 0.0003
+MAX_FAILURES = 5
 
 Half = tuple[str, int, int]
 
@@ -48,7 +49,7 @@ def storm(seed: int, count: int = 200) -> Result:
     with tempfile.TemporaryDirectory(prefix="storm-") as name, Server() as server:
         folder = Path(name)
         references = {kind: _undisturbed(server, folder, kind) for kind in OPTIMIZERS}
-        while not tally.enough and not tally.failures:
+        while not tally.enough and len(tally.failures) < MAX_FAILURES:
             tally.runs += 1
             kind = chosen.choice(list(OPTIMIZERS))
             _one_run(server, folder / f"run-{tally.runs}", kind, references[kind], chosen, tally)

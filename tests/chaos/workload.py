@@ -11,6 +11,7 @@ import torch
 
 from tests.support.jobs import rows, weights
 from tests.support.noisy import NoisyImages
+from trainer.checkpoint import store
 from trainer.checkpoint.compare import state_digest
 from trainer.config.load import dump
 from trainer.config.schema import Config
@@ -100,13 +101,14 @@ class End:
 
     weights: str
     state: str
-    """Of the last checkpoint: weights, optimizer, averaged weights."""
+    """The last checkpoint: its name, and the digest of weights, optimizer and averaged weights."""
     rows: list[dict[str, Any]]
 
     @classmethod
     def of(cls, run: RunDir) -> End:
         """Of a finished run."""
-        return cls(weights(run), state_digest(run.checkpoints), rows(run))
+        name = store.pointed(run.checkpoints, "last")
+        return cls(weights(run), f"{name} {state_digest(run.checkpoints)[:16]}", rows(run))
 
     def difference(self, other: End) -> str | None:
         """What differs first, in a few words; None: nothing."""
@@ -117,7 +119,7 @@ class End:
             return f"{len(self.rows)} rows of metrics instead of {len(other.rows)}"
         if self.weights != other.weights:
             return "the final weights"
-        return "the last checkpoint's state" if self.state != other.state else None
+        return f"the last checkpoint: {self.state} instead of {other.state}" if self.state != other.state else None
 
 
 def newest_step(run: RunDir, split: str = "train") -> int:

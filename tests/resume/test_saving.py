@@ -21,7 +21,15 @@ LARGE = (
     *("train.epochs=1", "train.max_steps=14", "checkpoint.every_steps=1", "log.every_steps=1", "checkpoint.keep_last=99"),
     *("supervision.max_restarts=0", "hardware.threads=1", "log.tensorboard=false"),
 )
-SMALL = ("train", str(DIGITS), "train.epochs=3", "checkpoint.every_steps=1", "checkpoint.keep_last=999", "supervision.max_restarts=0")
+SMALL = (
+    "train",
+    str(DIGITS),
+    "train.epochs=1",
+    "train.max_steps=18",
+    "checkpoint.every_steps=1",
+    "checkpoint.keep_last=999",
+    "supervision.max_restarts=0",
+)
 
 
 def wait_for_write(run: RunDir, after: int, process: subprocess.Popen[str]) -> str:

@@ -1,88 +1,154 @@
-"""Work on a disk that fails: where it kills, in a forked child, so that thousands of cases cost no more than a fork each."""
+"""Commands carried out in forks of one process that has everything loaded: hundreds of them in a minute.
+
+``python -m tests.support.forked`` reads a JSON line for each command and answers with one; `Forks` is its other end.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
-import logging
 import os
 import signal
-import warnings
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tests.support.file_faults import KILLS, Disk
-from trainer.errors import OstinatoError
+from tests.support.jobs import ROOT, environment
 
-LIMIT_S = 60
+LIMIT_S = 90.0
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How a child ended.
+class Answer:
+    """How a command ended: its exit code (negative: a signal; None: it did not end) and what it said."""
 
-    Args:
-        killed: by SIGKILL.
-        error: the exception's class and text; None: there was none.
-        ours: the exception is an OSError, or a class of ours.
-        strange: it ended neither by itself nor by SIGKILL, and how.
-    """
-
-    killed: bool
-    error: str | None = None
-    ours: bool = True
-    strange: str | None = None
+    code: int | None
+    out: str
+    err: str
 
 
-def ending_of(work: Callable[[], object], disk: Disk) -> Ending:
-    """Do the work on that disk, in a child where the fault is a kill, and say how it went."""
-    if disk.fault in KILLS:
-        return in_child(work, disk)
-    logging.disable()
+class Forks:
+    """The process that forks; used as a context."""
+
+    def __enter__(self) -> Forks:
+        command = [sys.executable, "-m", "tests.support.forked"]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def run(self, entry: str, arguments: Sequence[str], folder: Path) -> Answer:
+        """Carry out one command in a folder.
+
+        Args:
+            entry: ``command`` (ostinato), ``check`` (ostinato train --dry-run, and then what a start would check) or ``worker``.
+            arguments: of the command line.
+            folder: where it is given.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"entry": entry, "arguments": list(arguments), "folder": str(folder)}) + "\n")
+        self.process.stdin.flush()
+        return Answer(**json.loads(self.process.stdout.readline()))
+
+
+def _command(arguments: list[str]) -> int:
+    from launcher.cli import answer
+
+    sys.argv = ["ostinato", *arguments]
+    return answer()
+
+
+def _check(arguments: list[str]) -> int:
+    from launcher.cli import complaint
+    from trainer.errors import OstinatoError
+    from trainer.prepare import prepare
+
+    code = _command(["train", *arguments, "--dry-run"])
+    if code:
+        return code
     try:
-        with disk.installed():
-            work()
-    except Exception as fault:
-        return Ending(killed=False, **_told(fault))
-    finally:
-        logging.disable(logging.NOTSET)
-    return Ending(killed=False)
+        prepare(arguments[0], arguments[1:], world_size=1)
+    except OstinatoError as fault:
+        for line in str(fault).splitlines():
+            print(complaint(line), file=sys.stderr)
+        return fault.exit_code
+    return 0
 
 
-def _told(fault: BaseException) -> dict[str, Any]:
-    return {"error": f"{type(fault).__name__}: {fault}", "ours": isinstance(fault, (OSError, OstinatoError))}
+def _worker(arguments: list[str]) -> int:
+    from trainer.worker import main
+
+    os.environ["OSTINATO_LAUNCHED"] = "1"  # what failed is in the outcome's file, from which a launcher tells it
+    return main(arguments)
 
 
-def in_child(work: Callable[[], object], disk: Disk) -> Ending:
-    """Fork, do the work on that disk, and say how it went."""
-    reader, writer = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads; the child touches none of them
-        child = os.fork()
-    if child == 0:
-        _child(work, disk, writer)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        told = json.loads(pipe.read() or b"{}")
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
-        return Ending(killed=True)
-    return Ending(killed=False, **told, strange=f"its wait status is {status}" if status else None)
+ENTRIES: dict[str, Callable[[list[str]], int]] = {"command": _command, "check": _check, "worker": _worker}
 
 
-def _child(work: Callable[[], object], disk: Disk, writer: int) -> None:
-    """The rest of a child's life. It must never come back to the caller's frames."""
-    told: dict[str, Any] = {}
+def _fork(request: dict[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        pid = os.fork()
+        if pid == 0:
+            _in_child(request, out.fileno(), err.fileno())
+        code = _wait(pid)
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode(errors="backslashreplace"))
+    return {"code": code, "out": texts[0], "err": texts[1]}
+
+
+def _wait(pid: int) -> int | None:
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
+def _in_child(request: dict[str, Any], out: int, err: int) -> None:
+    code = 1
     try:
-        logging.disable()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(LIMIT_S)
-        try:
-            with disk.installed():
-                work()
-        except BaseException as fault:
-            told = _told(fault)
-        os.write(writer, json.dumps(told).encode())
-        os._exit(0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdin.close()
+        os.chdir(request["folder"])
+        sys.path.insert(0, request["folder"])
+        code = ENTRIES[request["entry"]](request["arguments"])
+    except BaseException:
+        traceback.print_exc()
     finally:
-        os._exit(70)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    """Load what commands load, and fork for each line."""
+    import torch
+
+    from trainer.vision import import_torchvision
+
+    import_torchvision()
+    for module in ("launcher.cli", "launcher.local", "trainer.prepare", "trainer.worker"):
+        importlib.import_module(module)
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        print(json.dumps(_fork(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ settings that the arithmetic depends on, and the list of tensors. A folder ``.pa
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -133,9 +134,18 @@ def read(checkpoint: Path) -> dict[str, Any]:
         files = {str(name): {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])} for name, entry in manifest["files"].items()}
         if STATE not in files:
             raise KeyError(STATE)
+        sealed = manifest["seal"] == seal(manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise CheckpointError(f"{checkpoint / MANIFEST}: unreadable ({type(fault).__name__}); the checkpoint cannot be trusted") from fault
+    if not sealed:
+        raise CheckpointError(f"{checkpoint / MANIFEST}: altered since it was written; the checkpoint cannot be trusted")
     return {**manifest, "files": files}
+
+
+def seal(manifest: dict[str, Any]) -> str:
+    """SHA-256 of what a manifest says besides its seal: a flipped bit in it is found, too."""
+    rest = {name: value for name, value in json.loads(json.dumps(manifest)).items() if name != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def verify(checkpoint: Path, beat: Callable[[], None] | None = None) -> dict[str, Any]:
@@ -145,6 +155,9 @@ def verify(checkpoint: Path, beat: Callable[[], None] | None = None) -> dict[str
         CheckpointError: a file is missing, torn, altered or unreadable; the text names it.
     """
     manifest = read(checkpoint)
+    match = _NAME.fullmatch(checkpoint.name)
+    if match and manifest["step"] != int(match[1]):
+        raise CheckpointError(f"{checkpoint / MANIFEST}: is of step {manifest['step']}; the checkpoint was renamed and cannot be used")
     for name, entry in manifest["files"].items():
         path = checkpoint / name
         if Path(name).name != name or not path.is_file():

@@ -30,6 +30,7 @@ from trainer.checkpoint.manifest import (
     pointed,
     prune,
     read,
+    seal,
     set_aside,
     step_of,
     verify,
@@ -52,6 +53,7 @@ __all__ = [
     "pointed",
     "prune",
     "read",
+    "seal",
     "set_aside",
     "step_of",
     "verify",
@@ -85,8 +87,9 @@ def write(folder: Path, state: dict[str, Any], facts: dict[str, Any], beat: Call
         partial.mkdir(mode=0o700)
         entry = _write_state(partial / STATE, state, beat)
         tensors = {path: f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}" for path, t in named_tensors(state)}
-        write_json(partial / MANIFEST, {"format": 1, "step": state["step"], **facts, "files": {STATE: entry}, "tensors": tensors})
-        fsync_folder(partial)
+        manifest = {"format": 1, "step": state["step"], **facts, "files": {STATE: entry}, "tensors": tensors}
+        write_json(partial / MANIFEST, {**manifest, "seal": seal(manifest)})
+        # The manifest came last, and brought the folder to the disk with it.
         partial.rename(folder / name)
     except OSError:
         shutil.rmtree(partial, ignore_errors=True)  # it may be what fills the disk
@@ -195,8 +198,11 @@ def load(checkpoint: Path) -> dict[str, Any]:
     verify(checkpoint)
     try:
         state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
-    except Exception as fault:
-        raise CheckpointError(f"{checkpoint / STATE}: cannot be read: {fault}") from fault
+    except Exception as fault:  # not torch's text: it advises to unpickle without care
+        raise CheckpointError(
+            f"{checkpoint / STATE}: holds more than tensors and plain types ({type(fault).__name__}), so it was not written here; "
+            "it is never unpickled, and the checkpoint cannot be used"
+        ) from fault
     if not isinstance(state, dict):
         raise CheckpointError(f"{checkpoint / STATE}: holds a {type(state).__name__}, not a training state")
     return state

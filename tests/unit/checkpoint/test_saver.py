@@ -39,7 +39,7 @@ def rewrite(run: RunDir, change: Any) -> None:
     path = run.checkpoints / store.names(run.checkpoints)[0] / store.MANIFEST
     manifest = json.loads(path.read_text())
     change(manifest)
-    path.write_text(json.dumps(manifest))
+    path.write_text(json.dumps({**manifest, "seal": store.seal(manifest)}))
 
 
 @pytest.mark.parametrize("way", ["restore", "load_best"])

@@ -8,10 +8,10 @@ from trainer.config.schema import SupervisionSection
 from trainer.rundir import RunDir, write_json
 
 WAITING = (Frame("/x/torch/autograd/graph.py", 841, "_engine_run_backward"), Frame("/w/trainer/step.py", 190, "_leaf"))
-IN_COLLECTIVE = (Frame("/x/torch/distributed/distributed_c10d.py", 3000, "all_reduce"), Frame("/home/u/net.py", 9, "forward"))
+IN_COLLECTIVE = (Frame("/x/torch/distributed/distributed_c10d.py", 3000, "all_reduce"), Frame("/project/net.py", 9, "forward"))
 IN_MODEL = (
     Frame("/x/torch/nn/modules/linear.py", 125, "forward"),
-    Frame("/home/u/net.py", 12, "forward"),
+    Frame("/project/net.py", 12, "forward"),
     Frame("/w/trainer/step.py", 180, "_leaf"),
 )
 
@@ -20,19 +20,19 @@ DUMP = """Thread 0x00007f0f8effd6c0 (most recent call first):
   File "/w/trainer/heartbeat.py", line 90 in run
 
 Current thread 0x00007f10b6a5d740 (most recent call first):
-  File "/home/u/net.py", line 12 in forward
+  File "/project/net.py", line 12 in forward
   File "/x/torch/nn/modules/module.py", line 1750 in _call_impl
   File "/w/trainer/step.py", line 180 in _leaf
 """
 
 
 def test_the_main_thread_is_the_last_one_of_a_dump():
-    assert main_thread(DUMP)[0] == Frame("/home/u/net.py", 12, "forward")
+    assert main_thread(DUMP)[0] == Frame("/project/net.py", 12, "forward")
     assert main_thread("") == []
 
 
 def test_the_users_line_tells_more_than_torchs_and_ours():
-    assert telling(IN_MODEL) == Frame("/home/u/net.py", 12, "forward")
+    assert telling(IN_MODEL) == Frame("/project/net.py", 12, "forward")
     assert telling(WAITING) == Frame("/w/trainer/step.py", 190, "_leaf")
     assert telling(()) is None
 
@@ -68,14 +68,14 @@ def test_the_report_names_rank_phase_step_and_line_in_few_lines():
     assert stuck.rank == 1
     assert stuck.lines == (
         "stuck: no worker has moved for 300 s",
-        "rank 1 is stuck: in forward, after step 5, at /home/u/net.py:12, in forward",
+        "rank 1 is stuck: in forward, after step 5, at /project/net.py:12, in forward",
         "  ranks 0, 2, 3 wait: in backward, after step 5, at /w/trainer/step.py:190, in _leaf",
     )
 
 
 def test_a_loader_workers_line_is_told_with_its_ranks():
-    states = [RankState(0, "load", 5, frames=IN_MODEL, loader=Frame("/home/u/data.py", 7, "__getitem__"))]
-    assert "its loader worker is at /home/u/data.py:7" in report(states, 9).lines[1]
+    states = [RankState(0, "load", 5, frames=IN_MODEL, loader=Frame("/project/data.py", 7, "__getitem__"))]
+    assert "its loader worker is at /project/data.py:7" in report(states, 9).lines[1]
 
 
 def beat(run: RunDir, rank: int, moved: float, *, begun: bool = True, attempt: int = 0) -> None:
