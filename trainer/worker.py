@@ -113,6 +113,7 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
         job = build(config, world, place)
         stack.callback(job.loader.close)
         saver = Saver(run, config, world, attempt)
+        stack.push(lambda kind, fault, trace: _let_finish(saver, fault))
         saver.beat = lambda: setattr(place, "tick", place.tick + 1)
         name = saver.restore(job)
         place.step, place.epoch = job.state.step, job.state.epoch
@@ -141,6 +142,13 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
     del job  # the wrapped model goes before the process group
     leave(world)
     return code
+
+
+def _let_finish(saver: Saver, fault: BaseException | None) -> None:
+    """A checkpoint that is being written when training fails is a good one: it is written to its end."""
+    if fault is not None:
+        with contextlib.suppress(Exception):
+            saver.wait()
 
 
 def _say_start(config: Config, world: World, checkpoint: str | None, job: Job) -> None:

@@ -16,7 +16,7 @@ from tests.chaos.result import Result
 from tests.chaos.saves import Save
 from tests.support import system_calls
 from tests.support.file_faults import Disk, Fault
-from tests.support.forked import in_child
+from tests.support.faulty_disk import in_child
 from trainer.checkpoint import store
 
 

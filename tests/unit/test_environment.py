@@ -44,6 +44,15 @@ def test_no_variable_outside_the_short_list_is_recorded(record: dict[str, Any]) 
     assert set(record["variables"]) <= {"CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "SLURM_JOB_ID"}
 
 
+def test_the_command_line_is_recorded_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["ostinato", "train", "x.yaml", "logger.api_key=canary", "train.epochs=3"])
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    found = environment.record(load(path).config, World(0, 1, 0, 1, torch.device("cpu")))
+    assert found["argv"] == ["ostinato", "train", "x.yaml", "logger.api_key=***", "train.epochs=3"]
+    assert "canary" not in json.dumps(found["argv"])
+
+
 def test_everything_that_can_change_bits_is_recorded(record: dict[str, Any]) -> None:
     assert set(environment.ARITHMETIC) <= set(record)
     assert (record["python"], record["torch"]) == (platform.python_version(), torch.__version__)

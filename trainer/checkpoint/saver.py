@@ -138,6 +138,8 @@ class Saver:
                 store.set_aside(folder, refused)
             self._writer.last_good = name
             keep_rows(self.run, job.state.rows)
+            if store.pointed(folder, "last") != name:  # a kill came between the checkpoint and its pointer
+                store.point(folder, "last", name)
             self._mend_best(job)
         return name
 

@@ -1,4 +1,4 @@
-"""What a person calls a data set and its samples: for messages."""
+"""What a data set must be (a length, pairs), and what a person calls it and its samples."""
 
 from __future__ import annotations
 
@@ -60,6 +60,18 @@ def size_of(dataset: Any, what: str = "data set") -> int:
     if size == 0:
         raise TrainingError(f"{what} {name_of(dataset)}: it has no samples; look at its arguments, or leave it out of the config")
     return size
+
+
+def pair(sample: Any) -> Any:
+    """A sample that is a pair (input, target).
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(sample, (tuple, list)) and len(sample) == 2:
+        return sample
+    count = f" of {len(sample)}" if isinstance(sample, (tuple, list)) else ""
+    raise TypeError(f"it is a {type(sample).__name__}{count}, not a pair (input, target)")
 
 
 def reason(error: BaseException) -> str:

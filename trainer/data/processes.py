@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from trainer.files import private
+
 # Asking to stop is the training worker's business: it decides at which step. Terminals and Slurm signal every process.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -34,7 +36,7 @@ STACKS = "OSTINATO_STACKS"
 
 def start_server() -> None:
     """Start the server that loader workers are forked from; returns at once, while the server still imports torch."""
-    modules = ["torch", "trainer.data.loader"]
+    modules = ["trainer.data.in_server", "torch", "trainer.data.loader"]
     if "torchvision" in sys.modules:
         modules.append("trainer.data.preload_vision")
     multiprocessing.set_forkserver_preload(modules)
@@ -81,7 +83,7 @@ def _enter_loader_worker(threads: int, deterministic: int, stacks: str | None, _
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if stacks:
-        file = open(f"{stacks}.loader-{os.getpid()}.txt", "w")  # noqa: SIM115 - open until the process ends
+        file = open(f"{stacks}.loader-{os.getpid()}.txt", "w", opener=private)  # noqa: SIM115 - open until the process ends
         faulthandler.register(signal.SIGQUIT, file=file, all_threads=True, chain=False)
     # The parent process is the fork server, so neither getppid nor a parent-death signal tells of the training worker's end.
     threading.Thread(target=_end_with_parent, daemon=True).start()

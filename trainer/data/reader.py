@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import default_collate
 
 from trainer.data.keys import EVALUATION, sample_keys, seed_sample
-from trainer.data.names import name_of, reason, said
+from trainer.data.names import name_of, pair, reason, said
 from trainer.data.order import Indices
 from trainer.errors import OstinatoError
 
@@ -157,18 +157,6 @@ class Reader:
     def __reduce__(self) -> tuple[Any, ...]:
         # The door to torchvision must open before its classes are unpickled in a loader worker: arguments go in order.
         return _make_reader, (_Vision() if "torchvision" in sys.modules else None, self.dataset, self.seed, self.limit)
-
-
-def pair(sample: Any) -> Any:
-    """A sample that is a pair (input, target).
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if isinstance(sample, (tuple, list)) and len(sample) == 2:
-        return sample
-    count = f" of {len(sample)}" if isinstance(sample, (tuple, list)) else ""
-    raise TypeError(f"it is a {type(sample).__name__}{count}, not a pair (input, target)")
 
 
 def _shapes(sample: Any) -> str:

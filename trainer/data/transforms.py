@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainer.data.names import pair
+
 # torchvision transforms that refuse a PIL image; one in front of them becomes a tensor first.
 _TENSOR_ONLY = frozenset({"Normalize", "LinearTransformation", "GaussianNoise"})
 
@@ -73,7 +75,8 @@ class Transformed:
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         """The transformed input and its target."""
-        value, target = self.dataset[index]
+        sample = self.dataset[index]
+        value, target = sample if type(sample) is tuple and len(sample) == 2 else pair(sample)
         return self.transforms(value), target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ def read(dataset: Any, bad: BadSamples | None, loader_workers: int = 0, world: i
     steps: list[list[torch.Tensor]] = []
     for rank in range(world):
         loader = TrainLoader(dataset, PLAN, rank=rank, world_size=world, loader_workers=loader_workers, bad=bad)
-        steps.append([torch.cat([torch.cat([x, y[:, None]], dim=1) for x, y in step]) for step in loader.epoch(epoch)])
-        loader.close()
+        with contextlib.closing(loader):
+            steps.append([torch.cat([torch.cat([x, y[:, None]], dim=1) for x, y in step]) for step in loader.epoch(epoch)])
     return torch.cat([torch.cat(parts) for parts in zip(*steps, strict=True)])
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +48,53 @@ def test_a_tensorboard_that_cannot_be_written_is_given_up_and_the_rows_go_on(run
     writer.close()
     assert [row["step"] for row in read_jsonl(run.metrics)] == [1, 2]
     assert "TensorBoard is given up" in caplog.text
+
+
+FULL = """
+import logging, sys
+from trainer.metrics.writer import MetricsWriter
+from trainer.rundir import RunDir
+logging.basicConfig()
+run = RunDir(sys.argv[1])
+writer = MetricsWriter(run, True, 0, 0)
+for step in range(1, 3001):
+    writer.row(0.0, "train", step, 0, {"loss": 1 / step})
+    writer.curves(step, {f"system/{number}/{'x' * 900}": 1.0 for number in range(3)})
+writer.close()
+"""
+
+
+def test_a_tensorboard_on_a_full_disk_is_given_up_and_the_rows_go_on(run: RunDir) -> None:
+    run.tensorboard.mkdir()
+    command = f'mount -t tmpfs -o size=1m none "$1/tensorboard" && exec "{sys.executable}" -c "$2" "$1"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command, "sh", str(run.path), FULL],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in read_jsonl(run.metrics)] == list(range(1, 3001))
+    assert "TensorBoard" in done.stderr  # it was full indeed, and that was said
+    assert "No space left on device" in done.stderr
+
+
+def test_a_tensorboard_is_its_owners_alone(run: RunDir) -> None:
+    writer = MetricsWriter(run, True, 0, 0)
+    writer.row(0.0, "train", 1, 0, {"loss": 1.0})
+    writer.close()
+    (file,) = run.tensorboard.iterdir()
+    assert (stat.S_IMODE(run.tensorboard.stat().st_mode), stat.S_IMODE(file.stat().st_mode)) == (0o700, 0o600)
+
+
+def test_a_tensorboard_that_is_a_symbolic_link_is_not_written_through(
+    run: RunDir, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "outside").mkdir()
+    run.tensorboard.symlink_to(tmp_path / "outside")
+    writer = MetricsWriter(run, True, 0, 0)
+    writer.row(0.0, "train", 1, 0, {"loss": 1.0})
+    writer.close()
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert "is a symbolic link" in caplog.text

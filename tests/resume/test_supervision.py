@@ -1,0 +1,140 @@
+"""The launcher at work: lost and stuck jobs go on by themselves, requests are honoured in every phase, and nothing hangs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.chaos.hangs import WAYS, one
+from tests.support.jobs import events, ostinato, pid_of, rows, start, wait_for_step, weights
+from trainer.checkpoint import store
+from trainer.rundir import RunDir, read_json
+
+CONFIG = """
+model: {{target: "tests.support.faulty:FaultyNet"{fault}}}
+data:
+  train: {{target: "tests.support.noisy:NoisyImages"}}
+  valid: {{target: "tests.support.noisy:{valid}}}
+  batch_size: 24
+  eval_batch_size: 4
+optimizer: {{target: sgd, lr: 0.05, momentum: 0.9}}
+train: {{epochs: 3, virtual_ranks: 4}}
+checkpoint: {{every_steps: 4}}
+hardware: {{device: cpu, threads: 1}}
+log: {{every_steps: 1, tensorboard: false}}
+"""
+QUICK_VALID, SLOW_VALID = 'NoisyImages", size: 20', 'SlowImages", seconds: 0.05, size: 60'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "c.yaml").write_text(CONFIG.format(fault="", valid=QUICK_VALID))
+    return tmp_path
+
+
+def reference(folder: Path) -> RunDir:
+    done = ostinato(folder, "train", "c.yaml", "run.name=reference")
+    assert done.returncode == 0, done.stderr
+    return RunDir(folder / "runs" / "reference")
+
+
+def same(run: RunDir, whole: RunDir) -> bool:
+    return weights(run) == weights(whole) and rows(run) == rows(whole)
+
+
+def test_a_job_whose_worker_is_killed_goes_on_by_itself_to_the_same_bits(config: Path) -> None:
+    run = RunDir(config / "runs" / "c")
+    process = start(config, "train", "c.yaml", "--nproc-per-node", "4")
+    wait_for_step(run, 6, process)
+    psutil.Process(pid_of(run, 1)).kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert [event["exit_code"] for event in events(run, "restarted")] == [5]
+    assert "rank 1 was killed by SIGKILL" in err
+    assert "starting again, from step-" in err
+    assert same(run, reference(config))
+
+
+def test_a_job_that_is_lost_at_the_same_place_each_time_goes_on_with_fewer_workers_and_ends(config: Path) -> None:
+    (config / "c.yaml").write_text(CONFIG.format(fault=", fault: kill, rank: 0, call: 2", valid=QUICK_VALID))
+    done = ostinato(config, "train", "c.yaml", "--nproc-per-node", "4", "supervision.max_restarts=3")
+    run = RunDir(config / "runs" / "c")
+    assert done.returncode == 5
+    assert [event["workers"] for event in events(run, "started")] == [4, 4, 2, 1]
+    assert len(events(run, "failed")) == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_in_the_users_code_is_not_tried_again(config: Path) -> None:
+    (config / "c.yaml").write_text(CONFIG.format(fault=", fault: exception, rank: 0", valid=QUICK_VALID))
+    done = ostinato(config, "train", "c.yaml", "--nproc-per-node", "2")
+    assert done.returncode == 4
+    assert events(RunDir(config / "runs" / "c"), "restarted") == []
+    assert len(done.stderr.splitlines()) <= 10
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_job_that_hangs_is_reported_with_rank_and_line_and_goes_on_to_the_same_bits(tmp_path: Path, way: str) -> None:
+    fault, _ = one(tmp_path, way, rank=1, call=6)
+    assert fault == ""
+
+
+def test_a_request_during_an_evaluation_leaves_it_and_the_evaluation_is_made_anew(config: Path) -> None:
+    (config / "c.yaml").write_text(CONFIG.format(fault="", valid=SLOW_VALID))
+    run = RunDir(config / "runs" / "c")
+    process = start(config, "train", "c.yaml", "--nproc-per-node", "2")
+    wait_for_step(run, 8, process)
+    while read_json(run.heartbeat(0))["phase"] != "evaluate":
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert not [row for row in rows(run) if row["split"] == "valid"]
+    state = store.load(run.checkpoints / store.names(run.checkpoints)[-1])
+    assert (state["step"], state["epoch"], state["epoch_step"]) == (8, 0, 8)
+    done = ostinato(config, "train", "c.yaml", "--nproc-per-node", "1")
+    assert done.returncode == 0, done.stderr
+    assert same(run, reference(config))
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.4, 0.9, 1.4, 2.0])
+def test_a_request_during_the_start_ends_with_75_and_the_same_command_starts(config: Path, pause: float) -> None:
+    process = start(config, "train", "c.yaml", "--nproc-per-node", "2")
+    while not any("launcher" in part for part in psutil.Process(process.pid).cmdline()):
+        time.sleep(0.01)
+    time.sleep(0.25 + pause)  # python itself is up: before that a signal is the system's
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert ostinato(config, "train", "c.yaml", "--nproc-per-node", "2").returncode == 0
+
+
+def test_workers_that_do_not_leave_within_the_grace_period_are_ended(config: Path) -> None:
+    (config / "c.yaml").write_text(CONFIG.format(fault=", fault: loop, rank: 1, call: 7", valid=QUICK_VALID))
+    run = RunDir(config / "runs" / "c")
+    process = start(config, "train", "c.yaml", "--nproc-per-node", "2", "supervision.grace_s=3")
+    wait_for_step(run, 3, process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGUSR1)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert time.monotonic() - began < 10
+    assert "supervision.grace_s" in out
+    assert store.pointed(run.checkpoints, "last") is None
+
+
+def test_a_start_waits_for_an_orphan_of_an_earlier_one_and_names_it(config: Path) -> None:
+    assert ostinato(config, "train", "c.yaml", "train.max_steps=4").returncode == 0
+    run = RunDir(config / "runs" / "c")
+    with open(run.fence) as orphan:
+        fcntl.flock(orphan, fcntl.LOCK_SH)
+        done = ostinato(config, "train", "c.yaml", "train.max_steps=4", "--fresh")
+    assert done.returncode == 2
+    assert f"workers of an earlier start still run (process {os.getpid()})" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
