@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 from trainer.config.schema import Config, Target
+from trainer.data.bad_samples import BadSamples
 from trainer.data.loader import TrainLoader
+from trainer.data.names import size_of
 from trainer.data.order import BatchPlan
 from trainer.data.transforms import with_transforms
 from trainer.distributed import World
@@ -43,6 +45,7 @@ class Job:
     test: Any | None
     total_steps: int
     place: Place
+    bad: BadSamples | None
 
 
 def build(config: Config, world: World, place: Place | None = None) -> Job:
@@ -65,7 +68,7 @@ def build(config: Config, world: World, place: Place | None = None) -> Job:
         raise TrainingError(f"loss {config.loss.target}: its reduction is {loss.reduction!r}; the loss must be the mean over the samples")
     train_set = dataset(config, "train")
     plan = BatchPlan(
-        n=len(train_set),
+        n=size_of(train_set, "training set"),
         batch_size=config.data.batch_size,
         virtual_ranks=config.train.virtual_ranks,
         seed=config.seed,
@@ -86,6 +89,7 @@ def build(config: Config, world: World, place: Place | None = None) -> Job:
     ema = Ema(model, config.train.ema.decay) if config.train.ema is not None else None
     meters = Meters(config.train.virtual_ranks // world.size, world.device)
     update = Update(config, world, model, loss, optimizer, scaler, ema, meters, place)
+    bad = BadSamples(config.data.max_bad_samples) if config.data.bad_samples == "skip" else None
     loader = TrainLoader(
         train_set,
         plan,
@@ -94,10 +98,11 @@ def build(config: Config, world: World, place: Place | None = None) -> Job:
         loader_workers=config.data.loader_workers,
         prefetch_factor=config.data.prefetch_factor,
         pin_memory=world.device.type == "cuda",
+        bad=bad,
     )
     state = TrainState(model, optimizer, schedule, scaler, ema, meters, loss)
     valid, test = (dataset(config, split) for split in ("valid", "test"))
-    return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps, place)
+    return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps, place, bad)
 
 
 def make(kind: str, target: Target, *positional: Any) -> Any:

@@ -16,7 +16,6 @@ from trainer.agreement import Agreement
 from trainer.build import Job
 from trainer.checkpoint.saver import Saver
 from trainer.config.schema import Config
-from trainer.data.labels import check_labels
 from trainer.errors import TrainingError
 from trainer.evaluate import evaluate, try_some
 from trainer.metrics.progress import epoch_line, figures
@@ -119,6 +118,8 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
             around.saver.save(job, writer)  # after it the evaluation begins anew
             return False
         valid = found
+    if job.bad is not None:
+        job.bad.together(job.world)
     trained = state.meters.close_epoch(job.world)
     state.epoch += 1
     watched, is_best = watch(job, valid)
@@ -144,7 +145,7 @@ def evaluate_set(job: Job, around: Around, dataset: Any) -> dict[str, float] | N
         return asked_to_stop(around)
 
     with swapped_in(job):
-        return evaluate(job.state.model, job.loss, dataset, job.config, job.world, leave)
+        return evaluate(job.state.model, job.loss, dataset, job.config, job.world, leave, job.bad)
 
 
 def try_out(job: Job) -> None:
@@ -157,9 +158,7 @@ def try_out(job: Job) -> None:
         dataset = getattr(job, name)
         if dataset is None:
             continue
-        classes = try_some(job.state.model, job.loss, dataset, job.config, job.world)
-        if classes is not None:
-            check_labels(dataset, classes, getattr(job.loss, "ignore_index", -100))
+        try_some(job.state.model, job.loss, dataset, job.config, job.world, job.bad)
 
 
 def watch(job: Job, valid: dict[str, float]) -> tuple[float | None, bool]:

@@ -73,6 +73,7 @@ def _prepare_and_work(path: Path, overrides: list[str], outcome: _Outcome) -> in
                 print(prepared.message, flush=True)
                 lock = prepared.lock
             else:
+                run.check()
                 lock = RunLock(run.lock)
                 Fence.wait(run.fence, FENCE_S)
         except OstinatoError:
@@ -273,6 +274,11 @@ def known_fault(fault: Exception) -> Known | None:
     if found:
         how = f"was killed ({found[3].strip()})" if found[3] else "was killed"
         return Known(errors.LOST, f"a loader worker {how}; out of memory, or of shared memory (/dev/shm)?", again=True)
+    found = re.match(r"Target (-?\d+) is out of bounds", text)
+    if found:
+        return Known(
+            errors.TRAINING_FAILED, f"a label is {found[1]}, which the model has no output for; mend the labels or the model's num_classes"
+        )
     if isinstance(fault, torch.OutOfMemoryError):
         return Known(
             errors.TRAINING_FAILED,

@@ -118,7 +118,7 @@ def payload(seed: int, count: int = 6) -> Result:
 def _in_the_store(folder: Path, chosen: random.Random) -> tuple[str | None, int]:
     """Write it in all keys that there are, again and again until the end."""
     sentinel, temporary = folder / "it-ran", folder / "tmp"
-    config = write_config(folder, slow_config(supervision={"max_restarts": 0}))
+    config = write_config(folder, slow_config(supervision={"max_restarts": 0, "stuck_after_s": 10.0, "start_within_s": 15.0}))
     temporary.mkdir()
     family, written = Family(folder, *command(config), TMPDIR=str(temporary)), 0
     evil = pickle.dumps(_Payload(sentinel))

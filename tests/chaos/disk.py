@@ -15,8 +15,8 @@ from tests.chaos import saves
 from tests.chaos.result import Result
 from tests.chaos.saves import Save
 from tests.support import system_calls
-from tests.support.file_faults import KILLS, WRITES_ONLY, Disk, Fault, Operation
 from tests.support.faulty_disk import Ending, ending_of
+from tests.support.file_faults import KILLS, WRITES_ONLY, Disk, Fault, Operation
 from trainer.checkpoint import store
 from trainer.metrics.writer import keep_rows
 from trainer.rundir import RunDir, append_jsonl, read_jsonl

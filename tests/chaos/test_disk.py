@@ -15,8 +15,8 @@ from tests.chaos.crash_states import crash_states
 from tests.chaos.result import Result
 from tests.chaos.saves import Save
 from tests.support import system_calls
-from tests.support.file_faults import Disk, Fault
 from tests.support.faulty_disk import in_child
+from tests.support.file_faults import Disk, Fault
 from trainer.checkpoint import store
 
 

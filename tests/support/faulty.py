@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 
 import torch
 
@@ -15,34 +16,26 @@ from tests.support.noisy import NoisyImages, NoisyNet
 
 
 def fail(fault: str) -> None:
-    """Break."""
-    if fault == "exception":
-        raise ValueError("the seventh layer does not fit")
-    if fault == "memory-error":
-        raise MemoryError("no room for the attention matrix")
-    if fault == "recursion":
-        fail(fault)
-    if fault == "shape":
-        torch.zeros(3, 4) @ torch.zeros(5, 6)
-    if fault == "exit":
-        sys.exit(0)
-    if fault == "silent-exit":
-        os._exit(7)
-    if fault == "segfault":
-        ctypes.string_at(0)
-    if fault == "abort":
-        os.abort()
-    if fault == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if fault == "bus-error":
-        bus_error()
-    if fault == "eat-memory":
-        eaten = []
-        while True:
-            eaten.append(b"x" * (16 << 20))
-    if fault == "loop":
-        while True:
-            pass
+    """Break; an empty name does nothing."""
+    if fault:
+        FAULTS[fault]()
+
+
+def exception() -> None:
+    raise ValueError("the seventh layer does not fit")
+
+
+def memory_error() -> None:
+    raise MemoryError("no room for the attention matrix")
+
+
+def recursion() -> None:
+    recursion()
+
+
+def loop() -> None:
+    while True:
+        pass
 
 
 def bus_error() -> None:
@@ -52,6 +45,21 @@ def bus_error() -> None:
         mapped = mmap.mmap(file.fileno(), 1 << 16)
         file.truncate(0)
         print(mapped[4096])
+
+
+FAULTS: dict[str, Callable[[], object]] = {
+    "exception": exception,
+    "memory-error": memory_error,
+    "recursion": recursion,
+    "shape": lambda: torch.zeros(3, 4) @ torch.zeros(5, 6),
+    "exit": lambda: sys.exit(0),
+    "silent-exit": lambda: os._exit(7),
+    "segfault": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "bus-error": bus_error,
+    "loop": loop,
+}
 
 
 class FaultyNet(NoisyNet):

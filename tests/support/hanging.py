@@ -1,4 +1,4 @@
-"""Models and data that hang once: when a control file is there, one rank removes it and does not come back. Without it they train as usual."""
+"""Models and data that hang once: where a control file is, one rank removes it and does not come back. Without it they train."""
 
 from __future__ import annotations
 

@@ -217,8 +217,10 @@ def eval_batches(
 
 
 def size_of_batch(inputs: Any) -> int:
-    """How many samples a batch has: the first dimension of the first tensor in its inputs."""
+    """How many samples a batch has: the first dimension of the first tensor in its inputs; texts are counted."""
     if isinstance(inputs, torch.Tensor):
         return len(inputs)
+    if isinstance(inputs, (list, tuple)) and inputs and isinstance(inputs[0], (str, bytes)):
+        return len(inputs)
     parts = inputs.values() if isinstance(inputs, dict) else inputs if isinstance(inputs, (list, tuple)) else ()
-    return next((size_of_batch(part) for part in parts), 0)
+    return next((size for part in parts if (size := size_of_batch(part))), 0)

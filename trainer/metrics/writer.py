@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import threading
 from typing import Any
 
@@ -31,7 +32,8 @@ class MetricsWriter:
         self._lock = threading.Lock()  # the heartbeat's thread writes the system's curves
 
     def row(self, now: float, split: str, step: int, epoch: int, values: dict[str, Any]) -> None:
-        """Write one row of metrics, e.g. split ``train``, values ``{"loss": 0.1, "lr": 0.05}``."""
+        """Write one row of metrics, e.g. split ``train``, values ``{"loss": 0.1, "lr": 0.05}``; NaN, which JSON lacks, is null."""
+        values = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
         position = {"time": round(now, 3), "attempt": self.attempt, "step": step, "epoch": epoch, "split": split}
         append_jsonl(self.run.metrics, {**position, **values})
         self.rows += 1

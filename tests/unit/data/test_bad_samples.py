@@ -151,6 +151,7 @@ def test_the_size_of_a_batch_is_that_of_its_first_tensor() -> None:
     assert size_of_batch(torch.zeros(5, 2)) == 5
     assert size_of_batch({"ids": torch.zeros(4, 9), "mask": torch.zeros(4, 9)}) == 4
     assert size_of_batch([torch.zeros(3), torch.zeros(3)]) == 3
+    assert size_of_batch(["one", "two"]) == 2
 
 
 def test_bad_samples_of_two_sets_are_counted_apart_and_together() -> None:
