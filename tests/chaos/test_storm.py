@@ -10,7 +10,7 @@ from tests.chaos.workload import End, lost_checkpoint
 SEED = 3
 
 
-@pytest.mark.parametrize("name", ["storm", "no_tree", "kills", "signals", "crowd", "payload", "healthy"])
+@pytest.mark.parametrize("name", ["storm", "no_tree", "kills", "signals", "crowd", "payload", "healthy", "failures"])
 def test_runs_stand_the_storm(name: str) -> None:
     result = SCENARIOS[name].run(SEED, "quick")
     assert result.failures == []

@@ -14,8 +14,8 @@ import pytest
 from tests.support.jobs import ROOT, environment
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-# What makes or uses an environment of its own: .ci/run types these.
-ELSEWHERE = re.compile(r"^(make|git|python3 -m venv|\.venv/bin/)")
+# What makes or uses an environment of its own, which .ci/run does, and the storm, whose scenarios tests/chaos runs.
+ELSEWHERE = re.compile(r"^(make|git|python3 -m venv|\.venv/bin/|python -m tests\.chaos)")
 
 
 def commands(page: Path) -> list[str]:

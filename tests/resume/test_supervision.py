@@ -5,14 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.chaos.hangs import WAYS, one
-from tests.support.jobs import events, ostinato, pid_of, rows, start, wait_for_step, weights
+from tests.support.jobs import environment, events, ostinato, pid_of, rows, start, wait_for_step, weights
 from trainer.checkpoint import store
 from trainer.rundir import RunDir, read_json
 
@@ -138,3 +142,61 @@ def test_a_start_waits_for_an_orphan_of_an_earlier_one_and_names_it(config: Path
     assert done.returncode == 2
     assert f"workers of an earlier start still run (process {os.getpid()})" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group with a memory limit, of whichever kind this system has."""
+    for root, limit in ((Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")):
+        group = root / f"ostinato-test-{os.getpid()}"
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(2500 << 20))
+        except OSError:
+            with suppress(OSError):
+                group.rmdir()
+            continue
+        yield group
+        for _ in range(100):  # what was killed in it takes a moment to be gone
+            with suppress(OSError):
+                group.rmdir()
+                return
+            time.sleep(0.1)
+    pytest.skip("no control group with a memory limit can be made here")
+
+
+def test_a_worker_that_the_kernel_kills_for_want_of_memory_is_told_as_such(config: Path, memory_group: Path) -> None:
+    (config / "c.yaml").write_text(CONFIG.format(fault=", fault: eat-memory, rank: 1", valid=QUICK_VALID))
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f"echo $$ > {memory_group}/cgroup.procs; exec {sys.executable} -m launcher train c.yaml --nproc-per-node 2 "
+            "supervision.max_restarts=0",
+        ],
+        cwd=config,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 5
+    assert done.stderr.startswith("rank 1 was killed by the kernel: out of memory")
+
+
+def test_nobody_beyond_this_machine_can_reach_a_job(config: Path) -> None:
+    run = RunDir(config / "runs" / "c")
+    process = start(config, "train", "c.yaml", "train.epochs=300", "--nproc-per-node", "4")
+    wait_for_step(run, 2, process)
+    launcher = psutil.Process(process.pid)
+    found = [
+        c.laddr.ip
+        for p in (launcher, *launcher.children(recursive=True))
+        for c in p.net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
+    ]
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert len(found) >= 4  # gloo's, one a worker
+    assert set(found) <= {"127.0.0.1", "::1"}

@@ -33,6 +33,12 @@ def recursion() -> None:
     recursion()
 
 
+def eat_memory() -> None:
+    eaten = []
+    while True:
+        eaten.append(b"x" * (64 << 20))
+
+
 def loop() -> None:
     while True:
         pass
@@ -58,6 +64,7 @@ FAULTS: dict[str, Callable[[], object]] = {
     "abort": os.abort,
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "bus-error": bus_error,
+    "eat-memory": eat_memory,
     "loop": loop,
 }
 
