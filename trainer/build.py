@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ from trainer.registry import resolve
 from trainer.seed import WEIGHTS, mix, seed_everything
 from trainer.state import TrainState
 from trainer.step import Update
+from trainer.tasks.base import Sums, Task
+from trainer.tasks.choose import auto
 
 
 @dataclass
@@ -46,6 +48,9 @@ class Job:
     total_steps: int
     place: Place
     bad: BadSamples | None
+    task: Task
+    like: dict[str, Sums] = field(default_factory=dict)
+    """What the task measures of a few samples of each set."""
 
 
 def build(config: Config, world: World, place: Place | None = None) -> Job:
@@ -87,8 +92,10 @@ def build(config: Config, world: World, place: Place | None = None) -> Job:
     schedule = make_schedule(config, optimizer, total_steps, plan.steps_per_epoch)
     scaler = torch.amp.GradScaler(world.device.type) if config.train.amp == "fp16" else None
     ema = Ema(model, config.train.ema.decay) if config.train.ema is not None else None
-    meters = Meters(config.train.virtual_ranks // world.size, world.device)
-    update = Update(config, world, model, loss, optimizer, scaler, ema, meters, place)
+    task = make_task(config, loss)
+    meters = Meters(config.train.virtual_ranks // world.size, world.device, task.quick_name)
+    changes = [make("batch_transform", target) for target in config.data.batch_transforms]
+    update = Update(config, world, model, task, changes, optimizer, scaler, ema, meters, place)
     bad = BadSamples(config.data.max_bad_samples) if config.data.bad_samples == "skip" else None
     loader = TrainLoader(
         train_set,
@@ -102,7 +109,7 @@ def build(config: Config, world: World, place: Place | None = None) -> Job:
     )
     state = TrainState(model, optimizer, schedule, scaler, ema, meters, loss)
     valid, test = (dataset(config, split) for split in ("valid", "test"))
-    return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps, place, bad)
+    return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps, place, bad, task)
 
 
 def make(kind: str, target: Target, *positional: Any) -> Any:
@@ -116,6 +123,16 @@ def make(kind: str, target: Target, *positional: Any) -> Any:
         return called(*positional, **target.arguments)
     except (TypeError, ValueError) as fault:
         raise ConfigError(f"{kind} {target.target}: {fault}") from fault
+
+
+def make_task(config: Config, loss: Any) -> Task:
+    """The task that the config names, or the one that its loss means."""
+    if config.task.target == "auto":
+        return auto(loss)
+    found = make("task", config.task, loss)
+    if not isinstance(found, Task):
+        raise ConfigError(f"task {config.task.target}: it is a {type(found).__name__}; it must be a subclass of trainer.tasks.base:Task")
+    return found
 
 
 def dataset(config: Config, split: str) -> Any:

@@ -1,9 +1,10 @@
-"""Exact evaluation: every sample once, in batches that do not depend on the number of workers, sums in float64 in batch order."""
+"""Exact evaluation: every sample once, in batches that do not depend on the number of workers, fractions added in batch order."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,68 +16,92 @@ from trainer.data.keys import EVALUATION
 from trainer.data.labels import check_labels
 from trainer.data.loader import eval_batches, size_of_batch
 from trainer.distributed import World
-from trainer.metrics.meters import COUNT, HITS, LOSS, is_classification, means
+from trainer.metrics.meters import in_order
 from trainer.seed import seed_micro_batch
 from trainer.step import AMP_DTYPES, to_device
+from trainer.tasks.base import Sums, Task
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an evaluation found.
+
+    Args:
+        metrics: numbers by name, ``loss`` among them.
+        details: what is more than a number: a confusion matrix, figures for each class.
+    """
+
+    metrics: dict[str, float]
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @torch.no_grad()
-def try_some(model: nn.Module, loss: Any, dataset: Any, config: Config, world: World, bad: BadSamples | None = None) -> None:
+def try_some(model: nn.Module, task: Task, dataset: Any, config: Config, world: World, bad: BadSamples | None = None) -> Sums:
     """Evaluate a few samples: what cannot be evaluated shows before the first epoch, not after it.
+
+    Returns:
+        What the task measured of them: the same names and shapes as of any batch.
 
     Raises:
         TrainingError: the set is empty, a sample cannot be read, or a label does not fit the model's output.
     """
-    amp = AMP_DTYPES.get(config.train.amp)
+    found: Sums = {}
     model.eval()
     reader = eval_batches(dataset, min(config.data.eval_batch_size, 8), seed=config.seed, bad=bad)
     for _, inputs, targets in itertools.islice(reader, 1):
         if inputs is None:
             continue
         inputs, targets = to_device((inputs, targets), world.device)
-        with torch.autocast(world.device.type, amp or torch.bfloat16, enabled=amp is not None):
-            output = model(inputs)
-            if is_classification(output, targets):  # before the loss, which has no good words for a wrong label
-                check_labels(dataset, output.shape[1], getattr(loss, "ignore_index", -100))
-            loss(output, targets)
+        with _autocast(config, world):
+            if isinstance(targets, torch.Tensor) and targets.dtype == torch.int64:
+                classes = task.classes(model(inputs), targets)
+                if classes is not None:  # before the loss, which has no good words for a wrong label
+                    check_labels(dataset, classes, getattr(task.loss, "ignore_index", -100))
+            output, _ = task.run(model, inputs, targets)
+        found = {name: value.cpu() for name, value in task.measure(output, targets).items()}
     model.train()
+    return found
+
+
+def _autocast(config: Config, world: World) -> Any:
+    amp = AMP_DTYPES.get(config.train.amp)
+    return torch.autocast(world.device.type, amp or torch.bfloat16, enabled=amp is not None)
 
 
 @torch.no_grad()
 def evaluate(
     model: nn.Module,
-    loss: Any,
+    task: Task,
     dataset: Any,
     config: Config,
     world: World,
+    like: Sums,
     leave: Callable[[], bool] = lambda: False,
     bad: BadSamples | None = None,
-) -> dict[str, float] | None:
-    """The mean loss over a data set, and the accuracy of a classifier; the same bits on any number of workers.
+) -> Measured | None:
+    """The task's metrics over a data set; the same bits on any number of workers.
 
     Args:
         model: the bare module; left in training mode.
-        loss: the mean over a batch's samples.
+        task: what is measured.
         dataset: map-style.
         config: the run's config.
         world: this worker's place; every rank calls this.
+        like: what `try_some` gave for this set: a rank without a batch learns from it what the others measure.
         leave: asked before each batch, equally often on every rank and with the same answer: whether to break off.
         bad: takes down samples that cannot be read and are left out.
 
     Returns:
-        The means; None: it was broken off.
+        What was found; None: it was broken off.
     """
     size = config.data.eval_batch_size
     batches = -(-len(dataset) // size)
-    share = -(-batches // world.size)
-    rows = torch.zeros(share, 3, dtype=torch.float64, device=world.device)
-    classification = torch.zeros(1, dtype=torch.int64)
-    amp = AMP_DTYPES.get(config.train.amp)
+    tally = _Tally(like, -(-batches // world.size), world)
     model.eval()
     workers = config.data.loader_workers
     reader = eval_batches(dataset, size, rank=world.rank, world_size=world.size, seed=config.seed, loader_workers=workers, bad=bad)
     broken_off = False
-    for turn in range(share):
+    for turn in range(tally.turns):
         if broken_off := leave():
             break
         if turn * world.size + world.rank >= batches:  # the last turn need not have a batch for each rank
@@ -85,21 +110,53 @@ def evaluate(
         if inputs is None:  # none of its samples could be read
             continue
         inputs, targets = to_device((inputs, targets), world.device)
-        count = size_of_batch(inputs)
         seed_micro_batch(config.seed, EVALUATION, number, world.device)  # a model may draw in evaluation as well
-        with torch.autocast(world.device.type, amp or torch.bfloat16, enabled=amp is not None):
-            output = model(inputs)
-            value = loss(output, targets)
-        row = rows[number // world.size]
-        row[LOSS] = value.double() * count
-        if is_classification(output, targets):
-            classification[0] = 1
-            row[HITS] = (output.argmax(1) == targets).sum()
-        row[COUNT] = count
+        with _autocast(config, world):
+            output, loss = task.run(model, inputs, targets)
+        tally.add(turn, size_of_batch(inputs), loss, task.measure(output, targets))
     reader.close()  # ends its loader workers
     model.train()
     if broken_off:
         return None
-    # rank r has the batches r, r + W, …: transposing puts them in order; a rank without a last batch has a row of zeros
-    gathered = world.gather(rows.cpu()).view(world.size, share, 3).transpose(0, 1).reshape(-1, 3)
-    return means(gathered, bool(world.gather(classification).any()))
+    return tally.close(task)
+
+
+class _Tally:
+    """The sums of one evaluation on this rank: a row of fractions for each batch, whole numbers all in one."""
+
+    def __init__(self, like: Sums, turns: int, world: World) -> None:
+        self.turns, self.world = turns, world
+        self.fractions = [name for name in sorted(like) if like[name].is_floating_point()]
+        self.shapes = {name: like[name].shape for name in self.fractions}
+        self.whole = {name: torch.zeros_like(like[name], device=world.device) for name in sorted(like) if name not in self.shapes}
+        width = 2 + sum(like[name].numel() for name in self.fractions)
+        self.rows = torch.zeros(turns, width, dtype=torch.float64, device=world.device)
+
+    def add(self, turn: int, count: int, loss: torch.Tensor, measured: Sums) -> None:
+        """Take one batch: its samples, its mean loss, and what the task measured of it."""
+        parts = [loss.double().reshape(1) * count, *(measured[name].double().reshape(-1) for name in self.fractions if name in measured)]
+        row = torch.cat([torch.full((1,), float(count), dtype=torch.float64, device=loss.device), *parts])
+        self.rows[turn] = row
+        for name, total in self.whole.items():
+            if name in measured:
+                total += measured[name]
+
+    def close(self, task: Task) -> Measured:
+        """Add up over all ranks: rank r has the batches r, r + W, …, so transposing puts the rows in order."""
+        world, width = self.world, self.rows.shape[1]
+        rows = world.gather(self.rows.cpu()).view(world.size, self.turns, width).transpose(0, 1).reshape(-1, width)
+        count, loss, *values = in_order(rows)
+        sums: Sums = dict(self._fractions(values))
+        for name, total in self.whole.items():
+            sums[name] = world.gather(total.cpu().unsqueeze(0)).sum(0)
+        samples = round(count)
+        if not samples:
+            return Measured({})
+        return Measured({"loss": loss / count, **task.metrics(sums, samples)}, task.details(sums, samples))
+
+    def _fractions(self, values: list[float]) -> Iterator[tuple[str, torch.Tensor]]:
+        start = 0
+        for name in self.fractions:
+            stop = start + self.shapes[name].numel()
+            yield name, torch.tensor(values[start:stop], dtype=torch.float64).view(self.shapes[name])
+            start = stop

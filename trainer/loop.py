@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import time
@@ -17,7 +18,8 @@ from trainer.build import Job
 from trainer.checkpoint.saver import Saver
 from trainer.config.schema import Config
 from trainer.errors import TrainingError
-from trainer.evaluate import evaluate, try_some
+from trainer.evaluate import Measured, evaluate, try_some
+from trainer.files import write_atomic
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
 from trainer.non_finite import look_for_non_finite
@@ -112,18 +114,19 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     valid: dict[str, float] = {}
     last = state.step == job.total_steps
     if job.valid is not None and ((state.epoch + 1) % config.train.evaluate_every == 0 or last):
-        found = evaluate_set(job, around, job.valid)
+        found = evaluate_set(job, around, "valid")
         if found is None:
             job.place.phase = "save"
             around.saver.save(job, writer)  # after it the evaluation begins anew
             return False
-        valid = found
+        valid = found.metrics
+        write_details(around, "valid", state.step, found)
     if job.bad is not None:
         job.bad.together(job.world)
     trained = state.meters.close_epoch(job.world)
     state.epoch += 1
     watched, is_best = watch(job, valid)
-    state.schedule.end_epoch(watched, less_is_better(config, valid))
+    state.schedule.end_epoch(watched, less_is_better(job, valid))
     state.epoch_step = 0
     if writer is not None:
         now = time.time()
@@ -136,29 +139,42 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     return True
 
 
-def evaluate_set(job: Job, around: Around, dataset: Any) -> dict[str, float] | None:
-    """The means over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
+def evaluate_set(job: Job, around: Around, split: str) -> Measured | None:
+    """The metrics over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
     job.place.phase = "evaluate"
 
     def leave() -> bool:
         job.place.tick += 1
         return asked_to_stop(around)
 
+    if split not in job.like:
+        job.like[split] = try_some(job.state.model, job.task, getattr(job, split), job.config, job.world, job.bad)
     with swapped_in(job):
-        return evaluate(job.state.model, job.loss, dataset, job.config, job.world, leave, job.bad)
+        return evaluate(job.state.model, job.task, getattr(job, split), job.config, job.world, job.like[split], leave, job.bad)
+
+
+def write_details(around: Around, split: str, step: int, found: Measured) -> None:
+    """Keep the newest confusion matrix and the figures for each class in ``evaluation-valid.json``."""
+    if around.writer is not None and found.details:
+        run = around.saver.run
+        write_atomic(run.evaluation(split), (json.dumps({"step": step, **found.metrics, **found.details}) + "\n").encode(), durable=False)
 
 
 def try_out(job: Job) -> None:
     """Evaluate a few samples of each set: what cannot be trained or evaluated shows now, and not after the first epoch.
 
     Raises:
-        TrainingError: the labels do not fit the model's output.
+        TrainingError: the labels do not fit the model's output, or the watched metric is none of the task's.
     """
-    for name in ("train_set", "valid", "test"):
-        dataset = getattr(job, name)
-        if dataset is None:
-            continue
-        try_some(job.state.model, job.loss, dataset, job.config, job.world, job.bad)
+    for split in ("train_set", "valid", "test"):
+        dataset = getattr(job, split)
+        if dataset is not None:
+            job.like[split] = try_some(job.state.model, job.task, dataset, job.config, job.world, job.bad)
+    watched = job.config.train.monitor
+    if "valid" in job.like and watched != "auto":
+        known = {"loss", *job.task.metrics(job.like["valid"], 8)}
+        if watched not in known:
+            raise TrainingError(f"train.monitor: the validation has no {watched!r}; it has {', '.join(sorted(known))}")
 
 
 def watch(job: Job, valid: dict[str, float]) -> tuple[float | None, bool]:
@@ -167,10 +183,8 @@ def watch(job: Job, valid: dict[str, float]) -> tuple[float | None, bool]:
     if not valid:
         return None, False
     name = watched_name(job.config, valid)
-    if name not in valid:
-        raise TrainingError(f"train.monitor: the validation has no {name!r}; it has {', '.join(sorted(valid))}")
     value, margin = valid[name], config.early_stop.min_delta if config.early_stop else 0.0
-    less = less_is_better(job.config, valid)
+    less = less_is_better(job, valid)
     better = state.best is None or (value < state.best - margin if less else value > state.best + margin)
     better = better and math.isfinite(value)  # nothing would ever be better than a NaN
     if better:
@@ -187,11 +201,10 @@ def watched_name(config: Config, valid: dict[str, float]) -> str:
     return "accuracy" if "accuracy" in valid else "loss"
 
 
-def less_is_better(config: Config, valid: dict[str, float]) -> bool:
+def less_is_better(job: Job, valid: dict[str, float]) -> bool:
     """Whether the watched metric should fall."""
-    if config.train.monitor_mode != "auto":
-        return config.train.monitor_mode == "min"
-    return watched_name(config, valid) == "loss"
+    mode = job.config.train.monitor_mode
+    return mode == "min" if mode != "auto" else watched_name(job.config, valid) in job.task.lower_is_better
 
 
 def test(job: Job, around: Around) -> bool:
@@ -201,15 +214,16 @@ def test(job: Job, around: Around) -> bool:
     around.saver.wait()
     weights = fingerprint.sha256(state.model.state_dict())
     name = around.saver.load_best(job)
-    found: dict[str, float] | None = {}
+    found: Measured | None = Measured({})
     if job.test is not None:
-        found = evaluate_set(job, around, job.test)
-        if found is None:
-            return False
+        found = evaluate_set(job, around, "test")
+    if found is None:
+        return False
     if writer is not None:
-        if found:
-            writer.row(time.time(), "test", state.step, state.epoch, found)
-            log.info(f"test {figures(found)} (checkpoint {name})")
+        if found.metrics:
+            writer.row(time.time(), "test", state.step, state.epoch, found.metrics)
+            write_details(around, "test", state.step, found)
+            log.info(f"test {figures(found.metrics)} (checkpoint {name})")
         around.saver.run.event("finished", attempt=writer.attempt, step=state.step, weights=weights)
     return True
 

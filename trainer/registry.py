@@ -38,6 +38,13 @@ SHORT: dict[str, dict[str, str]] = {
     "optimizer": {"sgd": "torch.optim:SGD", "adam": "torch.optim:Adam", "adamw": "torch.optim:AdamW", "rmsprop": "torch.optim:RMSprop"},
     "schedule": {**{name: f"trainer.optim.schedules:{name}" for name in _SCHEDULES}, "plateau": "trainer.optim.schedules:Plateau"},
     "dataset": {"digits": "trainer.data.datasets:Digits", **{name: f"trainer.data.datasets:{name}" for name in _DATASETS}},
+    "task": {
+        "classification": "trainer.tasks.classification:Classification",
+        "multi_label": "trainer.tasks.classification:MultiLabel",
+        "regression": "trainer.tasks.regression:Regression",
+        "loss_only": "trainer.tasks.base:Task",
+    },
+    "batch_transform": {"mixup": "trainer.data.batch_transforms:MixUp", "cutmix": "trainer.data.batch_transforms:CutMix"},
     "transform": {"to_tensor": "trainer.data.transforms:ToTensor", "ToTensor": "trainer.data.transforms:ToTensor"},
 }
 
@@ -49,6 +56,8 @@ FALLBACK = {
     "schedule": "torch.optim.lr_scheduler",
     "dataset": "torchvision.datasets",
     "transform": "torchvision.transforms.v2",
+    "batch_transform": "trainer.data.batch_transforms",
+    "task": "trainer.tasks.classification",
 }
 _NAME_ENDS_WITH = {"loss": "Loss"}  # torch.nn holds much that is no loss
 

@@ -149,6 +149,10 @@ class RunDir:
         """Where one rank's python stacks are written when the job is stuck; a loader worker's file has its process id besides."""
         return self.attempt_logs(attempt) / f"rank-{rank}.stack.txt"
 
+    def evaluation(self, split: str) -> Path:
+        """What the newest evaluation of a split found beyond numbers."""
+        return self.path / f"evaluation-{split}.json"
+
     def heartbeat(self, rank: int) -> Path:
         """The file in which one rank says where it is."""
         return self.heartbeats / f"rank-{rank}.json"

@@ -66,7 +66,7 @@ class TrainState:
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
             "ema": self.ema.state_dict() if self.ema is not None else None,
             "meters": self.meters.state(world),
-            "classification": self.meters.classification,
+            "quick_seen": self.meters.quick_seen,
         }
 
     def load_state_dict(self, state: dict[str, Any], leaves: range) -> None:
@@ -94,7 +94,7 @@ class TrainState:
             self.meters.load(state["meters"], leaves)
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as fault:
             raise CheckpointError(f"the checkpoint does not fit this config: {fault}") from fault
-        self.meters.classification = state["classification"]
+        self.meters.quick_seen = state["quick_seen"]
         for name in POSITION:
             setattr(self, name, state[name])
 

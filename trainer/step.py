@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from trainer.non_finite import Losses
 from trainer.optim.ema import Ema
 from trainer.reduce import SubtreeStack, TreeReduction, leaves_of
 from trainer.seed import seed_micro_batch
+from trainer.tasks.base import Task
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -38,7 +39,8 @@ class Update:
         config: the run's config, `virtual_ranks` filled in.
         world: this worker's place.
         model: the bare module, on its device.
-        loss: called with (output, target); the mean over the micro-batch's samples.
+        task: gives the mean loss over a micro-batch's samples, and what is counted of it.
+        batch_transforms: applied to each micro-batch, inputs and targets.
         optimizer: over the model's trainable parameters.
         scaler: scales the loss under fp16, else None.
         ema: the moving average to keep up, or None.
@@ -51,7 +53,8 @@ class Update:
         config: Config,
         world: World,
         model: nn.Module,
-        loss: Any,
+        task: Task,
+        batch_transforms: Sequence[Callable[[Any, Any], tuple[Any, Any]]],
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler | None,
         ema: Ema | None,
@@ -59,7 +62,8 @@ class Update:
         place: Place,
     ) -> None:
         self.place = place
-        self.world, self.model, self.loss, self.optimizer = world, model, loss, optimizer
+        self.world, self.model, self.task, self.optimizer = world, model, task, optimizer
+        self.batch_transforms = list(batch_transforms)
         self.scaler, self.ema, self.meters = scaler, ema, meters
         self.seed, self.clip = config.seed, config.train.clip
         self.device = world.device
@@ -167,14 +171,16 @@ class Update:
     def _leaf(self, batch: tuple[Any, Any], place: int, count: int, samples: int) -> None:
         self.place.phase = "forward"
         inputs, targets = to_device(batch, self.device)
+        for transform in self.batch_transforms:
+            inputs, targets = transform(inputs, targets)
         if self.amp_dtype is None:
-            output = self.forward(inputs)
-            loss = self.loss(output, targets)
+            output, loss = self.task.run(self.forward, inputs, targets)
         else:
             with torch.autocast(self.device.type, self.amp_dtype):
-                output = self.forward(inputs)
-                loss = self.loss(output, targets)
-        self.meters.add(place, count, loss.detach(), output.detach(), targets)
+                output, loss = self.task.run(self.forward, inputs, targets)
+        with torch.no_grad():
+            quick = self.task.quick(output, targets)
+        self.meters.add(place, count, loss.detach(), quick)
         self.losses.add(place, loss.detach())
         if self.skip:  # an infinite loss can have finite gradients; through the sum of gradients every worker hears of it
             loss = loss * torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan)

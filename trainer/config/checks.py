@@ -45,9 +45,12 @@ def targets(config: Config) -> Iterator[tuple[KeyPath, str, Target]]:
         dataset = getattr(config.data, split)
         if dataset is not None:
             yield ("data", split), "dataset", dataset
-    for name in ("train_transforms", "eval_transforms"):
+    kinds = {"train_transforms": "transform", "eval_transforms": "transform", "batch_transforms": "batch_transform"}
+    for name, kind in kinds.items():
         for position, transform in enumerate(getattr(config.data, name)):
-            yield ("data", name, position), "transform", transform
+            yield ("data", name, position), kind, transform
+    if config.task.target != "auto":
+        yield ("task",), "task", config.task
     yield ("optimizer",), "optimizer", config.optimizer
     yield ("schedule",), "schedule", config.schedule
 

@@ -114,7 +114,7 @@ def _arguments(path: KeyPath, kind: str, target: Target, called: Callable[..., A
 def _passed_by_us(kind: str, called: Callable[..., Any], parameters: list[inspect.Parameter]) -> list[str]:
     """The names of the arguments that the trainer passes, such as an optimizer's parameters."""
     first = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:1]
-    if kind == "optimizer" or _is_torch_schedule(called):
+    if kind in ("optimizer", "task") or _is_torch_schedule(called):
         return first
     if kind == "schedule" and not inspect.isclass(called):
         return [*first, *_SCHEDULE_TAKES[1:]]

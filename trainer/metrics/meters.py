@@ -6,46 +6,35 @@ import torch
 
 from trainer.distributed import World
 
-LOSS, HITS, COUNT = range(3)
-
-
-def is_classification(output: object, targets: object) -> bool:
-    """Whether accuracy means something: scores of shape (n, classes) against class numbers of shape (n,)."""
-    return (
-        isinstance(output, torch.Tensor)
-        and isinstance(targets, torch.Tensor)
-        and output.ndim == 2
-        and targets.ndim == 1
-        and targets.dtype == torch.int64
-    )
+LOSS, QUICK, COUNT = range(3)
 
 
 class Meters:
-    """Sums of loss, hits and samples since the last logged row (the window) and since the epoch began.
+    """Sums of the loss, of the task's quick metric and of samples, since the last logged row (the window) and since the epoch began.
 
     Args:
         leaves: how many virtual ranks this worker plays.
         device: where the sums are kept.
+        quick_name: the quick metric's name; None: the task has none.
     """
 
-    def __init__(self, leaves: int, device: torch.device) -> None:
+    def __init__(self, leaves: int, device: torch.device, quick_name: str | None = None) -> None:
+        self.quick_name, self.quick_seen = quick_name, False
         self.window = torch.zeros(leaves, 3, dtype=torch.float64, device=device)
         self.epoch = torch.zeros(leaves, 3, dtype=torch.float64, device=device)
         self.counts = [0] * leaves  # of the window, kept in python: they are known without asking the device
         # 0-dimensional views made once: indexing a tensor costs as much as the addition
         self.losses = [row[LOSS] for row in self.window]
-        self.hits = [row[HITS] for row in self.window]
-        self.classification: bool | None = None
+        self.quicks = [row[QUICK] for row in self.window]
         self._marked: tuple[torch.Tensor, list[int]] | None = None
 
-    def add(self, place: int, count: int, loss: torch.Tensor, output: torch.Tensor, targets: torch.Tensor) -> None:
-        """Add one micro-batch: its mean loss (0-dimensional) times its samples, and its hits. Nothing waits for the device."""
+    def add(self, place: int, count: int, loss: torch.Tensor, quick: torch.Tensor | None) -> None:
+        """Add one micro-batch: its mean loss (0-dimensional) times its samples, and its quick sum. Nothing waits for the device."""
         self.counts[place] += count
         self.losses[place].add_(loss, alpha=count)
-        if self.classification is None:
-            self.classification = is_classification(output, targets)
-        if self.classification:
-            self.hits[place].add_((output.argmax(1) == targets).sum())
+        if quick is not None:
+            self.quick_seen = True
+            self.quicks[place].add_(quick)
 
     def mark(self) -> None:
         """Remember the open sums, in case the step that begins now is left out."""
@@ -90,16 +79,22 @@ class Meters:
         self.counts = [0] * len(self.counts)
 
     def _means(self, sums: torch.Tensor) -> dict[str, float]:
-        return means(sums, bool(self.classification))
+        return means(sums, self.quick_name if self.quick_seen else None)
 
 
-def means(sums: torch.Tensor, classification: bool) -> dict[str, float]:
-    """Means from rows of (loss, hits, count), added one after another in the given order: float64 on the CPU, (n, 3)."""
-    totals = [0.0, 0.0, 0.0]
-    for row in sums.tolist():
-        totals = [total + value for total, value in zip(totals, row, strict=True)]
+def means(sums: torch.Tensor, quick_name: str | None) -> dict[str, float]:
+    """Means from rows of (loss, quick, count), added one after another in the given order: float64 on the CPU, (n, 3)."""
+    totals = in_order(sums)
     count = totals[COUNT]
     found = {"loss": totals[LOSS] / count} if count else {}
-    if classification and count:
-        found["accuracy"] = totals[HITS] / count
+    if quick_name is not None and count:
+        found[quick_name] = totals[QUICK] / count
     return found
+
+
+def in_order(rows: torch.Tensor) -> list[float]:
+    """The sums of the columns, row after row: float64 on the CPU, (n, columns)."""
+    totals = [0.0] * rows.shape[1]
+    for row in rows.tolist():
+        totals = [total + value for total, value in zip(totals, row, strict=True)]
+    return totals
