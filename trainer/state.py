@@ -79,7 +79,7 @@ class TrainState:
         Raises:
             CheckpointError: the checkpoint belongs to another model or optimizer; the text names what differs.
         """
-        check_fits(self.model.state_dict(), state["model"])
+        check_fits(self.model.state_dict(), state.get("model", {}))
         try:
             self.model.load_state_dict(state["model"])
             load_other_buffers(self.model, state["buffers"])
@@ -92,11 +92,11 @@ class TrainState:
             if self.ema is not None:
                 self.ema.load_state_dict(state["ema"])
             self.meters.load(state["meters"], leaves)
+            self.meters.classification = state["classification"]
+            for name in POSITION:
+                setattr(self, name, state[name])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as fault:
             raise CheckpointError(f"the checkpoint does not fit this config: {fault}") from fault
-        self.meters.classification = state["classification"]
-        for name in POSITION:
-            setattr(self, name, state[name])
 
 
 def other_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
