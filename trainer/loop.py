@@ -20,7 +20,7 @@ from trainer.errors import TrainingError
 from trainer.evaluate import evaluate, try_some
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
-from trainer.non_finite import look_for_non_finite
+from trainer.non_finite import check_losses, look_for_non_finite
 from trainer.stop import StopRequest
 
 log = logging.getLogger("trainer")
@@ -63,6 +63,7 @@ def train_epoch(job: Job, around: Around) -> bool:
     state, config, place, agreement = job.state, job.config, job.place, around.agreement
     log_every, fingerprint_every, save_every = config.log.every_steps, config.log.fingerprint_every, config.checkpoint.every_steps
     place.epoch, place.phase = state.epoch, "load"
+    agreement.begin()
     if state.step >= job.total_steps or state.epoch_step >= job.plan.steps_per_epoch:
         return True
     for micro_batches in job.loader.epoch(state.epoch, state.epoch_step):
@@ -86,6 +87,7 @@ def train_epoch(job: Job, around: Around) -> bool:
         stop, save = agreement.answer()
         if stop or ((save or (save_every and state.step % save_every == 0)) and not at_end(job)):
             place.phase = "save"
+            check_losses(job)
             around.saver.save(job, around.writer)
         if stop:
             return False
@@ -109,6 +111,7 @@ def asked_to_stop(around: Around) -> bool:
 def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     """Close the epoch: its means, the validation, the best so far, a checkpoint. False: stopped on request, the epoch still open."""
     state, config, writer = job.state, job.config, around.writer
+    check_losses(job)
     valid: dict[str, float] = {}
     last = state.step == job.total_steps
     if job.valid is not None and ((state.epoch + 1) % config.train.evaluate_every == 0 or last):
@@ -139,6 +142,7 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
 def evaluate_set(job: Job, around: Around, dataset: Any) -> dict[str, float] | None:
     """The means over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
     job.place.phase = "evaluate"
+    around.agreement.begin()
 
     def leave() -> bool:
         job.place.tick += 1

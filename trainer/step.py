@@ -68,7 +68,7 @@ class Update:
         self.leaves = leaves_of(world.rank, world.size, self.virtual_ranks)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.losses = Losses(len(self.leaves), world.device)
-        self.skip = config.train.non_finite == "skip" and scaler is None  # a scaler leaves such updates out by itself
+        self.skip = config.train.non_finite == "skip"
         self.skipped, self.healthy = False, True
         self.buffers = Buffers(model, world, self.leaves, self.skip)
         self.amp_dtype = AMP_DTYPES.get(config.train.amp)
@@ -114,20 +114,27 @@ class Update:
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = self._clip(want_norm or self.skip)
-        # The one place where a step waits for the device, and only under this policy.
-        self.skipped = self.skip and norm is not None and not bool(torch.isfinite(norm))
-        if self.skipped:
-            self.buffers.restore()
-            self.meters.roll_back()
-            return norm
-        if self.scaler is not None:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        else:
-            self.optimizer.step()
-        if self.ema is not None:
+        self.skipped = self._step(norm)
+        if self.ema is not None and not self.skipped:
             self.ema.update(self.model)
         return norm
+
+    def _step(self, norm: torch.Tensor | None) -> bool:
+        """Let the optimizer move the weights; whether it was left out. It waits for the device only under ``non_finite: skip``."""
+        if self.scaler is None:
+            if self.skip and norm is not None and not bool(torch.isfinite(norm)):
+                return True
+            self.optimizer.step()
+            return False
+        before = self.scaler.get_scale() if self.skip else 0.0
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.skip and self.scaler.get_scale() < before  # it leaves an update out, and lowers its scale
+
+    def undo(self) -> None:
+        """Take back what an update that was left out has changed besides the weights. Every worker calls it."""
+        self.buffers.restore()
+        self.meters.roll_back()
 
     def gradients(self, micro_batches: Sequence[tuple[Any, Any]], step: int, counts: Sequence[int], samples: int) -> None:
         """Leave in every parameter's ``.grad`` the mean gradient of the global batch, the same bits on every worker."""
