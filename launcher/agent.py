@@ -7,7 +7,6 @@ whereas a request to stop goes to the workers as what it is, and they leave when
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import shutil
 import signal
 import tempfile
@@ -15,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from launcher.forkserver import nameless_main
 from launcher.health import Stuck, Watch
 from launcher.in_forkserver import enter
 from launcher.requests import Requests
+from trainer.rundir import read_json
 
 POLL_S = 0.05
 # A worker whose peer is gone cannot go on; what it still has to do is to say so.
@@ -120,8 +120,7 @@ class _Agent(LocalElasticAgent):
         pids: dict[int, Any] = super()._start_workers(worker_group)
         # Only this thread may ask processes how they are (two that read one exit code get one each wrong), and only now: later
         # the ended ones are forgotten. The psutil handles are for signals from the main thread: they never reach a recycled pid.
-        mine = {process.pid: process for process in multiprocessing.active_children()}
-        self.processes = {rank: mine[pid] for rank, pid in pids.items() if pid in mine}
+        self.processes = dict(enumerate(self._pcontext._pc.processes))  # type: ignore[union-attr]
         workers = {}
         for rank, pid in pids.items():
             with suppress(psutil.NoSuchProcess):
@@ -173,8 +172,11 @@ class _Supervisor:
         if self.alone_since is None and not all(worker.is_running() for worker in workers.values()):
             self.alone_since = now
         if self.alone_since is not None:
-            if now - self.alone_since > PEER_GRACE_S:
-                self._kill(workers)
+            alone_s = now - self.alone_since
+            if alone_s > PEER_GRACE_S:
+                # Rank 0 may be writing a checkpoint, which is a good one although training has failed.
+                spared = self.watch.moving(now) if self.watch is not None and alone_s < self.grace_s else set()
+                self._kill({rank: worker for rank, worker in workers.items() if rank not in spared})
         elif self.watch is not None and workers and self.stuck is None:
             idle_s = self.watch.overdue_s(now)
             if idle_s is not None:
@@ -232,6 +234,8 @@ def run_node(
     try:
         logs = _Variables(folder, {**env, "OSTINATO_STORE": str(folder / "store")})
         agent = _Agent(_spec(entry, argument, workers, folder), logs)
+        if watch is not None:
+            watch.beats = folder
         supervisor = _Supervisor(agent, requests, watch, grace_s)
         results: list[RunResult | Exception] = []
         done = threading.Event()
@@ -249,9 +253,12 @@ def run_node(
             threading.Thread(target=work, name="elastic-agent", daemon=True).start()
             while not done.wait(POLL_S):
                 supervisor.tend(time.monotonic())
+        if isinstance(results[0], (OSError, EOFError)):  # the fork server fell while it was to start a worker
+            return NodeResult([WorkerEnd(rank, None) for rank in range(workers)], None, False)
         if isinstance(results[0], Exception):
             raise results[0]
-        return NodeResult(_ends(agent, results[0], supervisor.killed), supervisor.stuck, supervisor.too_late)
+        ends = [_with_outcome(end, folder) for end in _ends(agent, results[0], supervisor.killed, workers)]
+        return NodeResult(ends, supervisor.stuck, supervisor.too_late)
     finally:
         requests.workers_run = False
         shutil.rmtree(folder, ignore_errors=True)
@@ -264,9 +271,16 @@ def _silence(name: str) -> None:
     logger.propagate = False
 
 
-def _ends(agent: _Agent, result: RunResult, killed: set[int]) -> list[WorkerEnd]:
+def _with_outcome(end: WorkerEnd, folder: Path) -> WorkerEnd:
+    """The end with what the worker wrote about it beside the store, where there is room when the run's disk is full."""
+    with suppress(OSError, ValueError):
+        return replace(end, outcome=read_json(folder / f"outcome-{end.rank}.json"))
+    return end
+
+
+def _ends(agent: _Agent, result: RunResult, killed: set[int], workers: int) -> list[WorkerEnd]:
     """How each worker ended, by what the system and the agent know."""
-    ends = []
+    ends = [WorkerEnd(rank, None) for rank in range(workers) if rank not in agent.processes]
     for rank, process in sorted(agent.processes.items()):
         failure = result.failures.get(rank)
         message = failure.message if failure is not None else ""

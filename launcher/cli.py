@@ -9,9 +9,13 @@ import re
 import sys
 from typing import Annotated
 
-import typer
+from launcher.requests import listen_early
 
-from trainer.errors import DONE, OstinatoError
+listen_early()  # before anything that takes time
+
+import typer  # noqa: E402
+
+from trainer.errors import DONE, OstinatoError  # noqa: E402
 
 PLACE = re.compile(r"^(command line|[^:\s][^:]*:\d+): ")
 COMPLETION = "_OSTINATO_COMPLETE"

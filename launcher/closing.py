@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +15,7 @@ from trainer.rundir import RunDir, read_json, read_jsonl
 
 def with_outcomes(run: RunDir, attempt: int, ends: Sequence[WorkerEnd]) -> list[WorkerEnd]:
     """The ends, with what each worker wrote about its own."""
-    return [replace(end, outcome=_outcome(run, attempt, end.rank)) for end in ends]
+    return [end if end.outcome is not None else replace(end, outcome=_outcome(run, attempt, end.rank)) for end in ends]
 
 
 def _outcome(run: RunDir, attempt: int, rank: int) -> dict[str, Any] | None:
@@ -31,6 +33,12 @@ def newest(run: RunDir) -> str | None:
         if row.get("event") == "checkpointed":
             found = str(row.get("checkpoint"))
     return found
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """A line for the person at the terminal; whose terminal is gone misses it, and nothing else changes."""
+    with suppress(OSError):
+        print(text, file=sys.stderr if error else sys.stdout, flush=True)
 
 
 def closing_lines(run: RunDir, attempt: int, verdict: Verdict) -> list[str]:

@@ -14,6 +14,8 @@ MAX_LINES = 10
 
 # A worker that ends by one of these was not asked to, and took its peers with it; SIGTERM and SIGABRT also befall the peers.
 FATAL = {signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+# What multiprocessing says of a worker when the fork server, which alone could tell, is gone.
+SERVER_GONE = 255
 NOT_BEGUN = "stopped before training began; the same command starts it"
 HINTS = {
     signal.SIGKILL: "out of memory?",
@@ -48,7 +50,7 @@ class WorkerEnd:
         """Its exit code in the sense of our table."""
         if self.outcome is not None:
             return int(self.outcome["exit_code"])
-        if self.exit_code is None or self.exit_code < 0:
+        if self.exit_code is None or self.exit_code < 0 or self.exit_code == SERVER_GONE:
             return LOST
         if self.exit_code == 0:
             # Somebody's `os._exit(0)` looks like success to the system; a worker that is through says so.
@@ -67,7 +69,7 @@ class WorkerEnd:
             return True
         if self.outcome is not None:
             return bool(self.outcome.get("peer_gone"))
-        return self.signal in (signal.SIGTERM, signal.SIGABRT)
+        return self.signal == signal.SIGTERM
 
     @property
     def signal(self) -> int:
@@ -101,6 +103,8 @@ def judge(ends: Sequence[WorkerEnd], *, stop_requested: bool = False, stuck: Stu
     """
     if stuck is not None:
         return Verdict(STUCK, stuck.lines, stuck.rank, restart=True)
+    if not ends:
+        return Verdict(LOST, ("the workers could not be started",), restart=True)
     failed = [end for end in ends if end.code not in (DONE, STOPPED)]
     if not failed:
         return Verdict(STOPPED if any(end.code == STOPPED for end in ends) else DONE)
@@ -112,7 +116,8 @@ def judge(ends: Sequence[WorkerEnd], *, stop_requested: bool = False, stuck: Stu
     cause = min(failed, key=_suspicion)
     # What a worker has a word for will happen again; what the system did need not.
     again = bool(cause.outcome and cause.outcome.get("again"))
-    restart = cause.code == LOST and (cause.wordless or cause.victim or again)
+    # Exit code 5 without a word is a worker's own, which found no place to write the word: a full disk.
+    restart = cause.code == LOST and ((cause.wordless and cause.exit_code != LOST) or cause.victim or again)
     return Verdict(cause.code, tuple(_describe(cause, failed, out_of_memory)), cause.rank, restart)
 
 
@@ -121,7 +126,7 @@ def _suspicion(end: WorkerEnd) -> tuple[int, float, int]:
     time = float(end.outcome.get("time", 0.0)) if end.outcome else 0.0
     if end.by_launcher:
         return (3, time, end.rank)
-    if end.wordless and end.exit_code is not None and (end.exit_code >= 0 or end.signal in FATAL):
+    if end.wordless and end.exit_code not in (None, SERVER_GONE) and (end.exit_code >= 0 or end.signal in FATAL):
         return (0, time, end.rank)
     return (2 if end.wordless or end.victim else 1, time, end.rank)
 
@@ -131,7 +136,7 @@ def _describe(cause: WorkerEnd, failed: Sequence[WorkerEnd], out_of_memory: bool
     if cause.outcome is not None:
         text = str(cause.outcome.get("error") or EXIT_CODES.get(cause.code, "failed")).strip().splitlines()
         lines = [f"rank {cause.rank}: {text[0]}", *(f"  {line}" for line in text[1:])]
-    elif cause.exit_code is None:
+    elif cause.exit_code in (None, SERVER_GONE):
         lines = [f"rank {cause.rank} is gone, and the system does not say how it ended"]
     elif cause.signal == signal.SIGKILL and out_of_memory:
         lines = [f"rank {cause.rank} was killed by the kernel: out of memory; fewer workers, smaller batches or loader workers need less"]

@@ -18,6 +18,7 @@ from trainer.config.schema import SupervisionSection
 from trainer.rundir import RunDir, read_json
 
 LOOK_EVERY_S = 0.25
+MOVING_S = 3.0
 DUMP_S = 1.0  # what the processes may take to write their stacks
 PHASES = ("start", "load", "forward", "backward", "step", "evaluate", "save")
 
@@ -135,6 +136,8 @@ class Watch:
     policy: SupervisionSection
     since: float = field(default_factory=time.monotonic)
     looked: float = 0.0
+    beats: Path | None = None
+    """A folder of this machine in which workers beat as well: it has room when the run's disk is full."""
 
     def overdue_s(self, now: float) -> float | None:
         """For how long no worker has moved, if that is too long."""
@@ -165,12 +168,21 @@ class Watch:
             time.sleep(0.02)
         time.sleep(0.1)
 
+    def moving(self, now: float) -> set[int]:
+        """The ranks that have moved just now."""
+        beats = {rank: self._beat(rank) for rank in range(self.workers)}
+        return {rank for rank, beat in beats.items() if beat and now - float(beat["moved"]) < MOVING_S}
+
     def _beat(self, rank: int) -> dict[str, Any] | None:
-        try:
-            beat = read_json(self.run.heartbeat(rank))
-            return beat if beat["attempt"] == self.attempt else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        places = [self.run.heartbeat(rank)]
+        if self.beats is not None:
+            places.insert(0, self.beats / f"beat-{rank}.json")
+        for place in places:
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                beat = dict(read_json(place))
+                if beat["attempt"] == self.attempt:
+                    return beat
+        return None
 
     def _stack_files(self) -> list[Path]:
         return list(self.run.attempt_logs(self.attempt).glob("rank-*.stack*.txt"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from trainer.checkpoint import manifest
 from trainer.config.resolved import to_yaml
 from trainer.errors import BAD_CHECKPOINT, DONE, CheckpointError, RunFolderError
+from trainer.files import bytes_below
 from trainer.rundir import RunDir
 
 MARKED = ("best", "last")
@@ -60,28 +62,32 @@ def inspect(run: str, *, checkpoint: str | None = None, as_json: bool = False) -
 
 
 def examine(checkpoints: Path) -> list[Found]:
-    """All checkpoints, oldest first, then those that were set aside."""
+    """All checkpoints, oldest first, then those that were set aside; one that the run removes in the meantime is left out."""
     marked = {name: manifest.pointed(checkpoints, name) for name in MARKED}
     found = [_look(checkpoints / name, [mark for mark in MARKED if marked[mark] == name]) for name in manifest.names(checkpoints)]
-    return found + [_look(checkpoints / name, ["refused"]) for name in manifest.refused(checkpoints)]
+    found += [_look(checkpoints / name, ["refused"]) for name in manifest.refused(checkpoints)]
+    return [one for one in found if one is not None]
 
 
-def _look(checkpoint: Path, marks: list[str]) -> Found:
+def _look(checkpoint: Path, marks: list[str]) -> Found | None:
+    """None: it is not there any more."""
     facts, fault = _facts(checkpoint)
-    size = sum(file.stat().st_size for file in checkpoint.iterdir() if file.is_file())
+    size = bytes_below(checkpoint)
+    if not os.path.lexists(checkpoint):  # asked last: what was seen before that is a whole checkpoint's, or of no account
+        return None
     step, epoch, saved = (facts.get(name) for name in ("step", "epoch", "saved"))
     return Found(checkpoint.name, step, epoch, size, saved, marks, fault)
 
 
 def _facts(checkpoint: Path) -> tuple[dict[str, Any], str | None]:
     """What the manifest says (as far as it can be read), and what is wrong."""
-    facts: dict[str, Any] = {}
     try:
-        facts = manifest.read(checkpoint)
-        manifest.verify(checkpoint)
+        return manifest.verify(checkpoint), None
     except CheckpointError as fault:
-        return facts, str(fault)
-    return facts, None
+        try:
+            return manifest.read(checkpoint), str(fault)
+        except CheckpointError:
+            return {}, str(fault)
 
 
 def table(found: list[Found]) -> list[str]:
@@ -111,6 +117,8 @@ def _one(checkpoints: Path, name: str, as_json: bool) -> int:
     if wanted not in there:
         raise RunFolderError(f"{checkpoints}: no checkpoint {name!r} here; there are {', '.join(there) or 'none'}")
     facts, fault = _facts(checkpoints / wanted)
+    if not os.path.lexists(checkpoints / wanted):
+        raise RunFolderError(f"{checkpoints}: the run has just removed {wanted}; ask again, for one that it keeps")
     marks = [mark for mark in MARKED if manifest.pointed(checkpoints, mark) == wanted]
     if as_json:
         print(json.dumps({"name": wanted, "marks": marks, "fault": fault, "manifest": facts}, indent=2))

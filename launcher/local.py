@@ -6,10 +6,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from launcher import forkserver
-from launcher.closing import closing_lines, done_line, newest, with_outcomes
+from launcher.closing import closing_lines, done_line, newest, say, with_outcomes
 from launcher.failure import NOT_BEGUN, Verdict, judge
 from launcher.health import Watch
 from launcher.memory import oom_kills
@@ -58,23 +59,23 @@ def run(job: Job) -> int:
         from trainer.distributed import pick_device
         from trainer.prepare import prepare
 
-        if job.device == "cuda":
-            pick_device(job.device, 0, job.workers)  # says here what a worker would say later, beside a new run folder
+        # Settled once, for all attempts: another device means other bits. It also says here what a worker would say later.
+        device = pick_device(job.device, 0, job.workers).type
+        job.env["OSTINATO_DEVICE"] = device
         prepared = prepare(job.config, job.overrides, world_size=job.workers, fresh=job.fresh, hold=True)
-        print(prepared.message, flush=True)
+        say(prepared.message)
         try:
             if prepared.status == "finished":
-                print(done_line(folder), flush=True)
+                say(done_line(folder))
                 return DONE
-            attempt, verdict = _attempts(job, folder, requests)
+            attempt, verdict = _attempts(job, folder, requests, device)
         finally:
             prepared.lock.release()
-    lines = closing_lines(folder, attempt, verdict)
-    print("\n".join(lines), file=sys.stdout if verdict.ended_well else sys.stderr, flush=True)
+    say("\n".join(closing_lines(folder, attempt, verdict)), error=not verdict.ended_well)
     return verdict.exit_code
 
 
-def _attempts(job: Job, folder: RunDir, requests: Requests) -> tuple[int, Verdict]:
+def _attempts(job: Job, folder: RunDir, requests: Requests, device: str) -> tuple[int, Verdict]:
     """Start the workers, and start them again as long as the policy says so; the last attempt and how it ended."""
     config = load(folder.config).config
     workers, in_vain = job.workers, 0
@@ -86,17 +87,17 @@ def _attempts(job: Job, folder: RunDir, requests: Requests) -> tuple[int, Verdic
         in_vain = in_vain + 1 if newest(folder) == before else 0
         restart = None
         if not requests.stop:
-            restart = after(verdict, in_vain, workers, _fitting(config, job.device), config.supervision)
+            restart = after(verdict, in_vain, workers, _fitting(config, device), config.supervision)
         if restart is None:
             if not verdict.ended_well:
-                folder.event("failed", attempt=attempt, exit_code=verdict.exit_code, reason=verdict.lines[0] if verdict.lines else "")
+                _note(folder, "failed", attempt=attempt, exit_code=verdict.exit_code, reason="".join(verdict.lines[:1]))
             return attempt, verdict
         more = f" on {restart.workers} worker{'' if restart.workers == 1 else 's'}" if restart.workers != workers else ""
         where = newest(folder) or "the beginning"
-        for line in closing_lines(folder, attempt, verdict):
-            print(line, file=sys.stderr)
-        print(f"starting again{more}, from {where}", file=sys.stderr, flush=True)
-        folder.event("restarted", attempt=attempt, exit_code=verdict.exit_code, reason=verdict.lines[0], workers=restart.workers)
+        # The whole report, once: what is said of many attempts must still fit on a screen.
+        lines = closing_lines(folder, attempt, verdict) if in_vain < 2 else list(verdict.lines[:1])
+        say("\n".join([*lines, f"starting again{more}, from {where}"]), error=True)
+        _note(folder, "restarted", attempt=attempt, exit_code=verdict.exit_code, reason=verdict.lines[0], workers=restart.workers)
         requests.pause(restart.pause_s)
         workers = restart.workers
 
@@ -110,22 +111,27 @@ def _attempt(job: Job, folder: RunDir, policy: SupervisionSection, workers: int,
     watch = Watch(folder, attempt, workers, policy)
     env = {**job.env, **thread_limit(load(folder.config).config, workers, len(os.sched_getaffinity(0)))}
     result = run_node(entry, job.run_dir, workers=workers, env=env, requests=requests, watch=watch, grace_s=policy.grace_s)
+    ends = with_outcomes(folder, attempt, result.ends)
+    verdict = judge(ends, stop_requested=requests.stop, stuck=result.stuck, out_of_memory=oom_kills() > oom_kills_before)
+    if verdict.ended_well or not (requests.abandoned or result.too_late):
+        return verdict
     if requests.abandoned:
         return Verdict(LOST, (ABANDONED,))
-    if result.too_late:
-        return Verdict(
-            STOPPED, (f"ended {policy.grace_s:g} s after the request to stop (supervision.grace_s), without a new checkpoint", GO_ON)
-        )
-    ends = with_outcomes(folder, attempt, result.ends)
-    return judge(ends, stop_requested=requests.stop, stuck=result.stuck, out_of_memory=oom_kills() > oom_kills_before)
+    late = f"ended {policy.grace_s:g} s after the request to stop (supervision.grace_s), before all had left"
+    return Verdict(STOPPED, (late, GO_ON))
+
+
+def _note(folder: RunDir, event: str, **facts: object) -> None:
+    """An event; a full disk must not keep a run from ending as it should."""
+    with suppress(OSError):
+        folder.event(event, **facts)
 
 
 def _fitting(config: Config, device: str) -> list[int]:
     """The numbers of workers that may play the run's virtual ranks here; a GPU may be gone."""
     ranks = config.train.virtual_ranks
     assert isinstance(ranks, int)
-    devices = _count_devices() if device != "cpu" else 0
-    return [number for number in divisors(ranks) if not devices or number <= devices]
+    return [number for number in divisors(ranks) if device == "cpu" or number <= _count_devices()]
 
 
 def _plan(config_path: str, overrides: Sequence[str], nproc_per_node: str, fresh: bool) -> Job:

@@ -122,6 +122,7 @@ def make_job(
         **thread_limit(config, workers, cpus),
         # Workers of one machine meet on the loopback interface: no other machine can reach them, and no host name is looked up.
         "GLOO_SOCKET_IFNAME": environ.get("GLOO_SOCKET_IFNAME", loopback),
+        "NCCL_SOCKET_IFNAME": environ.get("NCCL_SOCKET_IFNAME", loopback),
         "OSTINATO_LAUNCHED": "1",
     }
     return Job(

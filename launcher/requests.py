@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from types import FrameType
 
+from trainer.errors import STOPPED
 from trainer.stop import SIGNALS
 
 INTERRUPTED = 128 + signal.SIGINT
+
+
+def listen_early() -> None:
+    """Until `Requests` listens there is nothing to stop: a request to ``ostinato train`` ends the process with 75."""
+    if sys.argv[1:2] == ["train"]:
+        for number in SIGNALS:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os._exit(STOPPED)
 
 
 class Requests:

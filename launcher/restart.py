@@ -32,7 +32,7 @@ def after(verdict: Verdict, in_vain: int, workers: int, fitting: Sequence[int], 
         fitting: the numbers of workers that may be: divisors of the virtual ranks, as many as there are devices.
         policy: the config's.
     """
-    if not verdict.restart or max(in_vain, 1) > policy.max_restarts:
+    if not fitting or not verdict.restart or max(in_vain, 1) > policy.max_restarts:
         return None
     fewer = [number for number in fitting if number < workers]
     if workers not in fitting or (policy.fewer_workers and in_vain > 1):

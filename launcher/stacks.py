@@ -12,7 +12,7 @@ _THREAD = re.compile(r"(Current thread|Thread) 0x")
 
 # Where a worker that only waits for its peers is: in torch's collectives, in the sum of gradients, or in our own use of them.
 _COLLECTIVES = ("torch/distributed/", "trainer/agreement.py", "trainer/distributed.py", "trainer/reduce.py")
-_LIBRARIES = ("/torch/", "/multiprocessing/", "/threading.py", "/selectors.py", "/concurrent/", "/numpy/")
+_LIBRARIES = re.compile(r"-packages/(torch|torchvision|numpy|PIL)/|/lib/python3\.\d+/(?!site-packages|dist-packages)|^<")
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ def waits_for_peers(frames: Sequence[Frame]) -> bool:
 
 def telling(frames: Sequence[Frame]) -> Frame | None:
     """The line that says most: the innermost one of the user's code, else of ours, else of all."""
-    outside = [frame for frame in frames if not any(part in frame.file for part in _LIBRARIES)]
+    outside = [frame for frame in frames if not _LIBRARIES.search(frame.file)]
     users = [frame for frame in outside if not _is_ours(frame)]
     return next(iter([*users[:1], *outside[:1], *frames[:1]]), None)
 
 
 def _is_ours(frame: Frame) -> bool:
     parts = PurePath(frame.file).parts
-    return "trainer" in parts[-4:-1] or "launcher" in parts[-3:-1] or frame.file.startswith("<") or "/lib/python" in frame.file
+    return "trainer" in parts[-4:-1] or "launcher" in parts[-3:-1]

@@ -48,6 +48,11 @@ class Agreement:
         self.flags[0], self.flags[1], self.flags[2] = stop, save, proposal
         self.work = dist.all_reduce(self.flags, op=dist.ReduceOp.MAX, async_op=True)
 
+    def begin(self) -> None:
+        """Forget the pace: what comes now may be slower than what was before. Every rank calls it."""
+        self.skip = self.skipped = 0
+        self.asked_at = None
+
     def _proposal(self, now: float) -> int:
         if self.asked_at is None or self.pause_s == 0:
             return 0

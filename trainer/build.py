@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +16,19 @@ from trainer.data.bad_samples import BadSamples
 from trainer.data.loader import TrainLoader
 from trainer.data.names import size_of
 from trainer.data.order import BatchPlan
-from trainer.data.transforms import with_transforms
+from trainer.data.splits import check_same_classes
+from trainer.data.splits import split as share_of
+from trainer.data.transforms import make_transform, with_transforms
+from trainer.data.vision_sets import is_torchvisions, open_set
 from trainer.distributed import World
 from trainer.errors import ConfigError, TrainingError
 from trainer.heartbeat import Place
 from trainer.metrics.meters import Meters
+from trainer.models.frozen import Frozen
+from trainer.models.groups import parameter_groups, refuse_idle
+from trainer.models.shape import shape_up
+from trainer.models.start import apply_start
+from trainer.optim.averaging import Swa
 from trainer.optim.ema import Ema
 from trainer.optim.learning_rate import LearningRate, PlateauLearningRate, TorchLearningRate
 from trainer.optim.schedules import Plateau
@@ -29,6 +38,8 @@ from trainer.state import TrainState
 from trainer.step import Update
 from trainer.tasks.base import Sums, Task
 from trainer.tasks.choose import auto
+
+log = logging.getLogger("trainer")
 
 
 @dataclass
@@ -49,29 +60,36 @@ class Job:
     place: Place
     bad: BadSamples | None
     task: Task
+    frozen: Frozen
+    changes: list[Any]
+    """The transforms of whole micro-batches."""
     like: dict[str, Sums] = field(default_factory=dict)
     """What the task measures of a few samples of each set."""
 
 
-def build(config: Config, world: World, place: Place | None = None) -> Job:
-    """Make every object that the config names; `place` is told where the work is.
+def build(config: Config, world: World, place: Place | None = None, *, resumes: bool = False) -> Job:
+    """Make every object that the config names.
+
+    Args:
+        config: the run's config, `virtual_ranks` filled in.
+        world: this worker's place among the others.
+        place: told where the work is.
+        resumes: a checkpoint will be loaded, so the weights' own start does not matter.
 
     Raises:
         ConfigError: a value that only shows when the object is made.
-        TrainingError: the training set is empty or smaller than a global batch.
+        TrainingError: a data set is empty or too small, or does not fit the model.
     """
     assert isinstance(config.train.virtual_ranks, int)
     place = place or Place()
     seed_everything(mix(WEIGHTS, config.seed))
-    model: nn.Module = make("model", config.model).to(world.device)
-    loss = make("loss", config.loss)
-    if isinstance(loss, nn.Module):
-        loss = loss.to(world.device)
-        if any(p.requires_grad for p in loss.parameters()):
-            raise TrainingError(f"loss {config.loss.target}: it has trainable parameters; they belong in the model")
-    if getattr(loss, "reduction", "mean") != "mean":
-        raise TrainingError(f"loss {config.loss.target}: its reduction is {loss.reduction!r}; the loss must be the mean over the samples")
-    train_set = dataset(config, "train")
+    model = make_model(config, world, resumes)
+    loss = make_loss(config, world)
+    task = make_task(config, loss)
+    train_set, valid, test = (dataset(config, split) for split in ("train", "valid", "test"))
+    for name, other in (("validation set", valid), ("test set", test)):
+        if other is not None:
+            check_same_classes(train_set, other, name)
     plan = BatchPlan(
         n=size_of(train_set, "training set"),
         batch_size=config.data.batch_size,
@@ -82,20 +100,20 @@ def build(config: Config, world: World, place: Place | None = None) -> Job:
     total_steps = config.train.epochs * plan.steps_per_epoch
     if config.train.max_steps is not None:
         total_steps = min(total_steps, config.train.max_steps)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
-        raise TrainingError("model: it has no trainable parameter")
-    optimizer = make("optimizer", config.optimizer, parameters)
-    for group in optimizer.param_groups:
-        group["initial_lr"] = group["lr"]
+    frozen = Frozen(model, config.freeze)
+    optimizer = make_optimizer(config, model, frozen)
     # The schedule before any loading: a torch scheduler's constructor writes the first learning rate into the optimizer.
     schedule = make_schedule(config, optimizer, total_steps, plan.steps_per_epoch)
-    scaler = torch.amp.GradScaler(world.device.type) if config.train.amp == "fp16" else None
-    ema = Ema(model, config.train.ema.decay) if config.train.ema is not None else None
-    task = make_task(config, loss)
-    meters = Meters(config.train.virtual_ranks // world.size, world.device, task.quick_name)
-    changes = [make("batch_transform", target) for target in config.data.batch_transforms]
-    update = Update(config, world, model, task, changes, optimizer, scaler, ema, meters, place)
+    state = TrainState(
+        model,
+        optimizer,
+        schedule,
+        scaler=torch.amp.GradScaler(world.device.type) if config.train.amp == "fp16" else None,
+        ema=Ema(model, config.train.ema.decay) if config.train.ema is not None else None,
+        meters=Meters(config.train.virtual_ranks // world.size, world.device, task.quick_name),
+        loss=loss,
+        swa=Swa(model) if config.train.swa is not None else None,
+    )
     bad = BadSamples(config.data.max_bad_samples) if config.data.bad_samples == "skip" else None
     loader = TrainLoader(
         train_set,
@@ -107,9 +125,10 @@ def build(config: Config, world: World, place: Place | None = None) -> Job:
         pin_memory=world.device.type == "cuda",
         bad=bad,
     )
-    state = TrainState(model, optimizer, schedule, scaler, ema, meters, loss)
-    valid, test = (dataset(config, split) for split in ("valid", "test"))
-    return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps, place, bad, task)
+    changes = batch_transforms(config, train_set)
+    frozen.apply(0)
+    update = Update(config, world, state, task, changes, place)
+    return Job(config, world, state, update, loss, loader, plan, train_set, valid, test, total_steps, place, bad, task, frozen, changes)
 
 
 def make(kind: str, target: Target, *positional: Any) -> Any:
@@ -120,9 +139,68 @@ def make(kind: str, target: Target, *positional: Any) -> Any:
     """
     called = resolve(kind, target.target)
     try:
+        if kind == "transform":
+            return make_transform(called, target.arguments)
+        if kind == "dataset" and is_torchvisions(called):
+            return open_set(called, target.arguments)
         return called(*positional, **target.arguments)
     except (TypeError, ValueError) as fault:
         raise ConfigError(f"{kind} {target.target}: {fault}") from fault
+
+
+def make_model(config: Config, world: World, resumes: bool = False) -> nn.Module:
+    """The model as training begins with it, on its device."""
+    model: nn.Module = make("model", config.model)
+    if not resumes:
+        lines = apply_start(model, config.start)
+        for line in lines if world.is_main else []:
+            log.info(line)
+    return shape_up(model.to(world.device), config.train, world.device)
+
+
+def make_loss(config: Config, world: World) -> Any:
+    """The loss: the mean over the samples, without parameters of its own."""
+    loss = make("loss", config.loss)
+    if isinstance(loss, nn.Module):
+        loss = loss.to(world.device)
+        if any(p.requires_grad for p in loss.parameters()):
+            raise TrainingError(f"loss {config.loss.target}: it has trainable parameters; they belong in the model")
+    if getattr(loss, "reduction", "mean") != "mean":
+        raise TrainingError(f"loss {config.loss.target}: its reduction is {loss.reduction!r}; the loss must be the mean over the samples")
+    return loss
+
+
+def make_optimizer(config: Config, model: nn.Module, frozen: Frozen) -> torch.optim.Optimizer:
+    """The optimizer over the config's groups; learning rates scaled with the batch where that is asked for."""
+    groups = parameter_groups(model, config.groups, frozen.for_ever)
+    if not any(group["params"] for group in groups):
+        raise TrainingError("model: it has no trainable parameter")
+    optimizer: torch.optim.Optimizer = make("optimizer", config.optimizer, groups)
+    refuse_idle(optimizer, config.groups)
+    factor = config.data.batch_size / config.train.lr_for_batch if config.train.lr_for_batch is not None else 1.0
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def batch_transforms(config: Config, train_set: Any) -> list[Any]:
+    """The transforms of whole micro-batches, told how many classes there are."""
+    changes = [make("batch_transform", target) for target in config.data.batch_transforms]
+    classes = len(train_set.classes) if hasattr(train_set, "classes") else config.model.arguments.get("num_classes")
+    for change in changes:
+        if getattr(change, "num_classes", 0) is None:
+            change.num_classes = classes
+    return changes
+
+
+def thaw(job: Job) -> None:
+    """Freeze and unfreeze what the open epoch asks for; every rank calls it at an epoch's start."""
+    if job.frozen.apply(job.state.epoch):
+        job.update.close()
+        job.update = Update(job.config, job.world, job.state, job.task, job.changes, job.place)
+    job.state.model.train()
+    job.frozen.train_mode(job.state.model)
 
 
 def make_task(config: Config, loss: Any) -> Task:
@@ -137,11 +215,16 @@ def make_task(config: Config, loss: Any) -> Task:
 
 def dataset(config: Config, split: str) -> Any:
     """The data set of one split with its transforms; None where the config has none."""
-    target: Target | None = getattr(config.data, split)
-    if target is None:
+    data = config.data
+    target: Target | None = getattr(data, split)
+    if split != "test" and data.valid_fraction is not None:
+        rest, share = share_of(make("dataset", data.train), data.valid_fraction, data.split_seed, data.stratified)
+        found = rest if split == "train" else share
+    elif target is None:
         return None
-    found = make("dataset", target)
-    transforms = config.data.train_transforms if split == "train" else config.data.eval_transforms
+    else:
+        found = make("dataset", target)
+    transforms = data.train_transforms if split == "train" else data.eval_transforms
     return with_transforms(found, [make("transform", transform) for transform in transforms])
 
 

@@ -76,13 +76,15 @@ def join(hardware: HardwareSection) -> World:
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank, local_size = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    device = pick_device(hardware.device, local_rank, local_size)
+    # A launcher has settled the device for all attempts of a start.
+    device = pick_device(os.environ.get("OSTINATO_DEVICE", hardware.device), local_rank, local_size)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     world = World(rank, size, local_rank, local_size, device)
     if size > 1:
         if local_size == size and Path("/sys/class/net/lo").exists():
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # gloo's own sockets stay on this machine
+            for library in ("GLOO", "NCCL"):  # their own sockets stay on this machine
+                os.environ.setdefault(f"{library}_SOCKET_IFNAME", "lo")
         _init_process_group(world, timedelta(seconds=hardware.collective_timeout_s))
     return world
 

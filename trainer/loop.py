@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import math
@@ -14,15 +15,17 @@ import torch
 
 from trainer import fingerprint
 from trainer.agreement import Agreement
-from trainer.build import Job
+from trainer.build import Job, thaw
 from trainer.checkpoint.saver import Saver
 from trainer.config.schema import Config
+from trainer.data.loader import eval_batches
 from trainer.errors import TrainingError
 from trainer.evaluate import Measured, evaluate, try_some
 from trainer.files import write_atomic
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
-from trainer.non_finite import look_for_non_finite
+from trainer.non_finite import check_losses, look_for_non_finite
+from trainer.step import to_device
 from trainer.stop import StopRequest
 
 log = logging.getLogger("trainer")
@@ -65,6 +68,8 @@ def train_epoch(job: Job, around: Around) -> bool:
     state, config, place, agreement = job.state, job.config, job.place, around.agreement
     log_every, fingerprint_every, save_every = config.log.every_steps, config.log.fingerprint_every, config.checkpoint.every_steps
     place.epoch, place.phase = state.epoch, "load"
+    agreement.begin()
+    thaw(job)
     if state.step >= job.total_steps or state.epoch_step >= job.plan.steps_per_epoch:
         return True
     for micro_batches in job.loader.epoch(state.epoch, state.epoch_step):
@@ -88,6 +93,7 @@ def train_epoch(job: Job, around: Around) -> bool:
         stop, save = agreement.answer()
         if stop or ((save or (save_every and state.step % save_every == 0)) and not at_end(job)):
             place.phase = "save"
+            check_losses(job)
             around.saver.save(job, around.writer)
         if stop:
             return False
@@ -111,6 +117,8 @@ def asked_to_stop(around: Around) -> bool:
 def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     """Close the epoch: its means, the validation, the best so far, a checkpoint. False: stopped on request, the epoch still open."""
     state, config, writer = job.state, job.config, around.writer
+    check_losses(job)
+    average(job)
     valid: dict[str, float] = {}
     last = state.step == job.total_steps
     if job.valid is not None and ((state.epoch + 1) % config.train.evaluate_every == 0 or last):
@@ -139,9 +147,21 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     return True
 
 
+def average(job: Job) -> None:
+    """Take the epoch's weights into the stochastic average, whose BatchNorm statistics are computed anew."""
+    swa, section = job.state.swa, job.config.train.swa
+    if swa is None or section is None or job.state.epoch < section.start_epoch or swa.count > job.state.epoch - section.start_epoch:
+        return  # the last: a stop came during the evaluation after it
+    swa.update(job.state.model)
+    batches = itertools.islice(eval_batches(job.train_set, job.config.data.eval_batch_size, seed=job.config.seed, bad=job.bad), 64)
+    inputs = (to_device(inputs, job.world.device) for _, inputs, _ in batches if inputs is not None)
+    swa.refresh(job.state.model, inputs, keep=job.frozen.norms)
+
+
 def evaluate_set(job: Job, around: Around, split: str) -> Measured | None:
     """The metrics over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
     job.place.phase = "evaluate"
+    around.agreement.begin()
 
     def leave() -> bool:
         job.place.tick += 1
@@ -269,4 +289,7 @@ def compare_ranks(job: Job, around: Around) -> None:
 
 def swapped_in(job: Job) -> Any:
     """Within this context the model has the averaged weights, if the run keeps an average."""
-    return job.state.ema.swapped_in(job.state.model) if job.state.ema is not None else contextlib.nullcontext()
+    state = job.state
+    if state.swa is not None and state.swa.count:
+        return state.swa.swapped_in(state.model)
+    return state.ema.swapped_in(state.model) if state.ema is not None else contextlib.nullcontext()

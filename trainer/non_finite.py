@@ -138,12 +138,22 @@ def look_for_non_finite(job: Job, norm: torch.Tensor | None, ask: bool) -> None:
     looked_at = norm is not None and (ask or job.world.device.type == "cpu") and update.scaler is None
     if looked_at and not math.isfinite(float(norm)):  # type: ignore[arg-type]
         raise first_fault(job, found)  # the sum of gradients is everyone's, so every rank comes here
-    if found is not None and not update.skip:
+    if found is not None and job.config.train.non_finite == "raise":
         step, places = found
-        virtual_ranks = [update.leaves[place] for place in places]
-        raise fault_of(job, step, virtual_ranks)
+        raise fault_of(job, step, [update.leaves[place] for place in places])
     if ask:
         check_scale(update.scaler, state.step)
+
+
+def check_losses(job: Job) -> None:
+    """Before a checkpoint and at an epoch's end: see that no loss was bad since it was last looked at. It waits for the device.
+
+    Raises:
+        NonFiniteError: one was.
+    """
+    found = job.update.losses.found(job.state.step - 1, ask=True)
+    if found is not None and job.config.train.non_finite == "raise":
+        raise fault_of(job, found[0], [job.update.leaves[place] for place in found[1]])
 
 
 def first_fault(job: Job, found: tuple[int, list[int]] | None) -> NonFiniteError:
@@ -173,12 +183,15 @@ def count_skipped(job: Job) -> None:
     Raises:
         NonFiniteError: too many were left out one after another.
     """
-    state, config = job.state, job.config.train
+    state, config, update = job.state, job.config.train, job.update
+    bad = torch.zeros(len(update.leaves), dtype=torch.int64)
+    bad[update.losses.bad_now()] = 1
+    virtual_ranks = job.world.gather(bad).nonzero().flatten().tolist()
+    if update.scaler is not None and not virtual_ranks:
+        return  # the scaler is looking for its scale
+    update.undo()
     state.skipped += 1
     state.skipped_in_a_row += 1
-    bad = torch.zeros(len(job.update.leaves), dtype=torch.int64)
-    bad[job.update.losses.bad_now()] = 1
-    virtual_ranks = job.world.gather(bad).nonzero().flatten().tolist()
     cause = f"its loss is not: {where(job.plan, state.epoch_step, state.epoch, virtual_ranks)}" if virtual_ranks else "every loss is"
     line = f"step {state.step + 1} is left out: a gradient is not finite; {cause}"
     if state.skipped_in_a_row > config.max_skipped:

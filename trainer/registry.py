@@ -21,10 +21,13 @@ __all__ = ["FALLBACK", "SHORT", "location", "resolve", "target_files", "targets"
 _SCHEDULES = ("constant", "step", "multistep", "exponential", "cosine", "one_cycle", "polynomial", "linear")
 _DATASETS = ("cifar10", "cifar100", "mnist", "fashion_mnist", "image_folder", "fake_data")
 
+_SETS = [(name, split) for name in ("cifar", "imagenet", "mnist") for split in ("train", "eval")]
+
 SHORT: dict[str, dict[str, str]] = {
     "model": {
         "mlp": "trainer.models.simple:MLP",
         "cnn": "trainer.models.simple:CNN",
+        "features": "trainer.models.features:features",
         **{f"resnet{depth}": f"trainer.models.resnet:resnet{depth}" for depth in (18, 34, 50, 101, 152)},
     },
     "loss": {
@@ -37,7 +40,15 @@ SHORT: dict[str, dict[str, str]] = {
     },
     "optimizer": {"sgd": "torch.optim:SGD", "adam": "torch.optim:Adam", "adamw": "torch.optim:AdamW", "rmsprop": "torch.optim:RMSprop"},
     "schedule": {**{name: f"trainer.optim.schedules:{name}" for name in _SCHEDULES}, "plateau": "trainer.optim.schedules:Plateau"},
-    "dataset": {"digits": "trainer.data.datasets:Digits", **{name: f"trainer.data.datasets:{name}" for name in _DATASETS}},
+    "dataset": {
+        "digits": "trainer.data.datasets:Digits",
+        **{name: f"trainer.data.datasets:{name}" for name in _DATASETS},
+        **{name: f"trainer.data.arrays:{name}" for name in ("csv_table", "numpy_arrays", "safetensors_arrays")},
+        "bag_of_words": "trainer.data.text:BagOfWords",
+        "char_text": "trainer.data.text:CharText",
+        "video_frames": "trainer.data.video:VideoFrames",
+        "in_memory": "trainer.data.whole_batch:InMemory",
+    },
     "task": {
         "classification": "trainer.tasks.classification:Classification",
         "multi_label": "trainer.tasks.classification:MultiLabel",
@@ -45,12 +56,18 @@ SHORT: dict[str, dict[str, str]] = {
         "loss_only": "trainer.tasks.base:Task",
     },
     "batch_transform": {"mixup": "trainer.data.batch_transforms:MixUp", "cutmix": "trainer.data.batch_transforms:CutMix"},
-    "transform": {"to_tensor": "trainer.data.transforms:ToTensor", "ToTensor": "trainer.data.transforms:ToTensor"},
+    "transform": {
+        **{name: "trainer.data.transforms:ToTensor" for name in ("to_tensor", "ToTensor")},
+        **{name: "trainer.data.transforms:Cutout" for name in ("cutout", "Cutout")},
+        "ToDtype": "trainer.data.transforms:ToDtype",
+        "Compose": "trainer.data.transforms:TransformList",
+        **{f"{name}_{split}": f"trainer.data.sets:{name.title()}{split.title()}" for name, split in _SETS},
+    },
 }
 
 # Where a name without a colon is looked for when it is not in the table, whatever its capitals and underscores.
 FALLBACK = {
-    "model": "torchvision.models",
+    "model": "trainer.models.zoo",
     "loss": "torch.nn",
     "optimizer": "torch.optim",
     "schedule": "torch.optim.lr_scheduler",

@@ -170,5 +170,6 @@ class RunDir:
         """Whether the run's newest event says that training is complete."""
         last = None
         for row in read_jsonl(self.events):
-            last = row.get("event")
+            if row.get("event") != "environment-changed":  # a thread tells it in its own time
+                last = row.get("event")
         return last == "finished"

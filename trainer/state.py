@@ -11,6 +11,7 @@ from torch import nn
 from trainer.distributed import World
 from trainer.errors import CheckpointError
 from trainer.metrics.meters import Meters
+from trainer.optim.averaging import Swa
 from trainer.optim.ema import Ema
 from trainer.optim.learning_rate import LearningRate
 
@@ -32,6 +33,7 @@ class TrainState:
     meters: Meters
     loss: Any
     """A loss may have buffers, too."""
+    swa: Swa | None = None
 
     epoch: int = 0
     """Epochs completed, their evaluation included."""
@@ -65,6 +67,7 @@ class TrainState:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
             "ema": self.ema.state_dict() if self.ema is not None else None,
+            "swa": self.swa.state_dict() if self.swa is not None else None,
             "meters": self.meters.state(world),
             "quick_seen": self.meters.quick_seen,
         }
@@ -79,7 +82,7 @@ class TrainState:
         Raises:
             CheckpointError: the checkpoint belongs to another model or optimizer; the text names what differs.
         """
-        check_fits(self.model.state_dict(), state["model"])
+        check_fits(self.model.state_dict(), state.get("model", {}))
         try:
             self.model.load_state_dict(state["model"])
             load_other_buffers(self.model, state["buffers"])
@@ -92,11 +95,13 @@ class TrainState:
             if self.ema is not None:
                 self.ema.load_state_dict(state["ema"])
             self.meters.load(state["meters"], leaves)
+            if self.swa is not None:
+                self.swa.load_state_dict(state["swa"])
+            self.meters.quick_seen = state["quick_seen"]
+            for name in POSITION:
+                setattr(self, name, state[name])
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as fault:
             raise CheckpointError(f"the checkpoint does not fit this config: {fault}") from fault
-        self.meters.quick_seen = state["quick_seen"]
-        for name in POSITION:
-            setattr(self, name, state[name])
 
 
 def other_buffers(model: nn.Module) -> dict[str, torch.Tensor]:

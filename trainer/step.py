@@ -6,6 +6,7 @@ Nothing here waits for the device: sums stay where they are computed until someb
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,11 +19,10 @@ from trainer.config.schema import Config
 from trainer.distributed import World
 from trainer.errors import TrainingError
 from trainer.heartbeat import Place
-from trainer.metrics.meters import Meters
 from trainer.non_finite import Losses
-from trainer.optim.ema import Ema
 from trainer.reduce import SubtreeStack, TreeReduction, leaves_of
 from trainer.seed import seed_micro_batch
+from trainer.state import TrainState
 from trainer.tasks.base import Task
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,13 +38,9 @@ class Update:
     Args:
         config: the run's config, `virtual_ranks` filled in.
         world: this worker's place.
-        model: the bare module, on its device.
+        state: the bare module on its device, its optimizer, the loss scaler, the average to keep up and the meters.
         task: gives the mean loss over a micro-batch's samples, and what is counted of it.
         batch_transforms: applied to each micro-batch, inputs and targets.
-        optimizer: over the model's trainable parameters.
-        scaler: scales the loss under fp16, else None.
-        ema: the moving average to keep up, or None.
-        meters: takes each micro-batch's loss and hits.
         place: told of each phase.
     """
 
@@ -52,36 +48,41 @@ class Update:
         self,
         config: Config,
         world: World,
-        model: nn.Module,
+        state: TrainState,
         task: Task,
         batch_transforms: Sequence[Callable[[Any, Any], tuple[Any, Any]]],
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler | None,
-        ema: Ema | None,
-        meters: Meters,
         place: Place,
     ) -> None:
         self.place = place
-        self.world, self.model, self.task, self.optimizer = world, model, task, optimizer
+        self.world, self.model, self.task, self.optimizer = world, state.model, task, state.optimizer
         self.batch_transforms = list(batch_transforms)
-        self.scaler, self.ema, self.meters = scaler, ema, meters
+        self.scaler, self.ema, self.meters = state.scaler, state.ema, state.meters
         self.seed, self.clip = config.seed, config.train.clip
         self.device = world.device
         assert isinstance(config.train.virtual_ranks, int)
         self.virtual_ranks = config.train.virtual_ranks
         self.leaves = leaves_of(world.rank, world.size, self.virtual_ranks)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.losses = Losses(len(self.leaves), world.device)
-        self.skip = config.train.non_finite == "skip" and scaler is None  # a scaler leaves such updates out by itself
+        self.skip = config.train.non_finite == "skip"
         self.skipped, self.healthy = False, True
-        self.buffers = Buffers(model, world, self.leaves, self.skip)
+        self.buffers = Buffers(self.model, world, self.leaves, self.skip)
         self.amp_dtype = AMP_DTYPES.get(config.train.amp)
         self.stack = SubtreeStack()
         self.complete = False  # not yet known
-        self.forward: nn.Module = model
+        self.forward: nn.Module = self.model
         self.ddp: DistributedDataParallel | None = None
+        self.reduction: TreeReduction | None = None
         if world.size > 1:
             self.ddp = self.forward = self._wrap()
+
+    def close(self) -> None:
+        """Let go of the model, so that it can be wrapped anew."""
+        if self.reduction is not None:
+            self.reduction.thread.shutdown()
+        self.ddp = self.reduction = None
+        self.forward = self.model
+        gc.collect()  # the wrapper's hooks on the parameters go with it
 
     def _wrap(self) -> DistributedDataParallel:
         ddp = DistributedDataParallel(
@@ -90,7 +91,7 @@ class Update:
             **NO_BUFFERS,
             gradient_as_bucket_view=True,
         )
-        reduction = TreeReduction(self.world.rank, self.world.size, self.virtual_ranks, self.parameters)
+        self.reduction = reduction = TreeReduction(self.world.rank, self.world.size, self.virtual_ranks, self.parameters)
         self.stack = reduction.stack
         ddp.register_comm_hook(None, reduction.hook)
         return ddp
@@ -118,20 +119,27 @@ class Update:
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = self._clip(want_norm or self.skip)
-        # The one place where a step waits for the device, and only under this policy.
-        self.skipped = self.skip and norm is not None and not bool(torch.isfinite(norm))
-        if self.skipped:
-            self.buffers.restore()
-            self.meters.roll_back()
-            return norm
-        if self.scaler is not None:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        else:
-            self.optimizer.step()
-        if self.ema is not None:
+        self.skipped = self._step(norm)
+        if self.ema is not None and not self.skipped:
             self.ema.update(self.model)
         return norm
+
+    def _step(self, norm: torch.Tensor | None) -> bool:
+        """Let the optimizer move the weights; whether it was left out. It waits for the device only under ``non_finite: skip``."""
+        if self.scaler is None:
+            if self.skip and norm is not None and not bool(torch.isfinite(norm)):
+                return True
+            self.optimizer.step()
+            return False
+        before = self.scaler.get_scale() if self.skip else 0.0
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return self.skip and self.scaler.get_scale() < before  # it leaves an update out, and lowers its scale
+
+    def undo(self) -> None:
+        """Take back what an update that was left out has changed besides the weights. Every worker calls it."""
+        self.buffers.restore()
+        self.meters.roll_back()
 
     def gradients(self, micro_batches: Sequence[tuple[Any, Any]], step: int, counts: Sequence[int], samples: int) -> None:
         """Leave in every parameter's ``.grad`` the mean gradient of the global batch, the same bits on every worker."""

@@ -25,6 +25,7 @@ from torch import nn
 from trainer import environment, errors
 from trainer.agreement import Agreement
 from trainer.build import Job, build
+from trainer.checkpoint import store
 from trainer.checkpoint.saver import Saver
 from trainer.config.load import load
 from trainer.config.schema import Config
@@ -111,10 +112,10 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
         outcome.path = run.outcome(attempt, world.rank)
         heart.start()
         stack.callback(heart.stop)
-        job = build(config, world, place)
+        job = build(config, world, place, resumes=bool(store.names(run.checkpoints)))
         stack.callback(job.loader.close)
         saver = Saver(run, config, world, attempt)
-        stack.push(lambda kind, fault, trace: _let_finish(saver, fault))
+        stack.push(lambda kind, fault, trace: _let_finish(saver, outcome, fault))
         saver.beat = lambda: setattr(place, "tick", place.tick + 1)
         name = saver.restore(job)
         place.step, place.epoch = job.state.step, job.state.epoch
@@ -145,9 +146,10 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
     return code
 
 
-def _let_finish(saver: Saver, fault: BaseException | None) -> None:
-    """A checkpoint that is being written when training fails is a good one: it is written to its end."""
+def _let_finish(saver: Saver, outcome: _Outcome, fault: BaseException | None) -> None:
+    """A checkpoint that is being written when training fails is a good one: it is written to its end, after the cause."""
     if fault is not None:
+        outcome.write_fault(fault)
         with contextlib.suppress(Exception):
             saver.wait()
 
@@ -179,6 +181,8 @@ def _record(run: RunDir, job: Job, attempt: int) -> None:
 
 def _die_with_parent() -> None:
     """Ask the kernel to kill this worker when its launcher dies: no orphan holds a GPU or writes into a folder that is in use again."""
+    if not os.environ.keys() & {"OSTINATO_LAUNCHED", "TORCHELASTIC_RUN_ID"}:
+        return  # started by hand, perhaps from a shell that will be closed
     parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -219,11 +223,12 @@ class _Terminal(logging.Handler):
         self.heart = heart
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one line."""
-        if self.heart.bar is not None:
-            self.heart.bar.console.print(record.getMessage(), markup=False, highlight=False)
-        else:
-            print(record.getMessage(), flush=True)
+        """Print one line; whose terminal is gone misses it, and training goes on."""
+        with contextlib.suppress(OSError):
+            if self.heart.bar is not None:
+                self.heart.bar.console.print(record.getMessage(), markup=False, highlight=False)
+            else:
+                print(record.getMessage(), flush=True)
 
 
 def _place(fault: BaseException) -> str:
@@ -238,6 +243,9 @@ PEER_GONE = re.compile(
     r"Connection (closed|reset|refused)|Socket (Timeout|closed)|Broken pipe|Read error|Write error|Timed out waiting|Wait timeout|"
     r"Connect timeout|NCCL (error|communicator)|remote process exited|unhandled (system|cuda) error|failed to (recv|send)",
     flags=re.IGNORECASE,
+)
+GPU_GONE = re.compile(
+    r"CUDA error: .*(ECC|unspecified launch failure|busy or unavailable|hardware|NVLink|lost|fallen off|unknown error)", flags=re.IGNORECASE
 )
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
@@ -267,7 +275,8 @@ def known_fault(fault: Exception) -> Known | None:
     if found:  # the reduction's thread met it, and DDP wraps what it is handed
         text = f"the sum of gradients failed, because another rank is gone or stuck: {found[1].strip().splitlines()[0]}"
         return Known(errors.LOST, text, peer_gone=True)
-    if isinstance(fault, RuntimeError) and PEER_GONE.search(text):
+    with_peers = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _place(fault)  # a user's own socket has no peers of ours
+    if isinstance(fault, RuntimeError) and with_peers and PEER_GONE.search(text):
         text = f"a collective failed, because another rank is gone or stuck: {text.strip().splitlines()[0]}"
         return Known(errors.LOST, text, peer_gone=True)
     found = re.match(r"DataLoader worker \(pid\(?s?\)? ?([\d, ]+)\)? ?(exited unexpectedly|is killed by signal: (.+?)\.)", text)
@@ -279,6 +288,8 @@ def known_fault(fault: Exception) -> Known | None:
         return Known(
             errors.TRAINING_FAILED, f"a label is {found[1]}, which the model has no output for; mend the labels or the model's num_classes"
         )
+    if GPU_GONE.search(text):
+        return Known(errors.LOST, f"a GPU has failed: {text.strip().splitlines()[0]}", again=True)
     if isinstance(fault, torch.OutOfMemoryError):
         return Known(
             errors.TRAINING_FAILED,
@@ -295,13 +306,38 @@ class _Outcome:
     """Where this rank writes down how it ended: known only once the ranks have agreed on the attempt's number."""
 
     path: Path | None = None
+    told: tuple[int, str] | None = None
+    """The exit code and the text that were written down."""
 
     def write(self, code: int, error: str | None = None, trace: str | None = None, **flags: bool) -> None:
-        """Leave the launcher a file; torchrun turns every failure into exit code 1."""
-        if self.path is not None:
-            with contextlib.suppress(OSError):
-                facts = {"exit_code": code, "error": error, "traceback": trace, **flags, "time": time.time()}
-                write_json(self.path, facts)
+        """Leave the launcher a file; torchrun turns every failure into exit code 1.
+
+        Our launcher's private folder gets one as well: the run's own disk may be full.
+        """
+        self.told = code, error or ""
+        facts = {"exit_code": code, "error": error, "traceback": trace, **flags, "time": time.time()}
+        store, rank = os.environ.get("OSTINATO_STORE"), os.environ.get("RANK", "0")
+        nearby = Path(store).with_name(f"outcome-{rank}.json") if store else None
+        for path in (nearby, self.path):
+            if path is not None:
+                with contextlib.suppress(OSError):
+                    write_json(path, facts)
+
+    def write_fault(self, fault: BaseException) -> None:
+        """Leave the fault that ends this rank: what is to be done about it, or where it came up."""
+        trace = None
+        if isinstance(fault, OstinatoError):
+            known = Known(fault.exit_code, str(fault))
+        elif isinstance(fault, SystemExit):  # a stray exit() in the user's code must not look like success
+            known = Known(errors.TRAINING_FAILED, f"the program was left by exit({fault.code!r}){_place(fault)}")
+        else:
+            found = known_fault(fault) if isinstance(fault, Exception) else None
+            if found is None:
+                trace = "".join(traceback.format_exception(fault))
+                log.error("the worker failed", exc_info=fault)
+            known = found or Known(errors.TRAINING_FAILED, f"{type(fault).__name__}: {fault}{_place(fault)}")
+        self.write(known.exit_code, known.text, trace, peer_gone=known.peer_gone, again=known.again)
+        _say(trace or known.text)
 
 
 def _guarded(work: Callable[[_Outcome], int]) -> int:
@@ -309,38 +345,25 @@ def _guarded(work: Callable[[_Outcome], int]) -> int:
     outcome = _Outcome()
     try:
         code = work(outcome)
-    except OstinatoError as fault:
-        code = fault.exit_code
-        outcome.write(code, str(fault))
-        _say(str(fault), outcome)
-    except SystemExit as fault:  # a stray exit() in the user's code must not look like success
-        code = errors.TRAINING_FAILED
-        text = f"the program was left by exit({fault.code!r}){_place(fault)}"
-        outcome.write(code, text)
-        _say(text, outcome)
-    except Exception as fault:
-        code = errors.TRAINING_FAILED
-        known = known_fault(fault)
-        if known is not None:
-            outcome.write(known.exit_code, known.text, peer_gone=known.peer_gone, again=known.again)
-            _say(known.text, outcome)
-            os._exit(known.exit_code)
-        outcome.write(code, f"{type(fault).__name__}: {fault}{_place(fault)}", traceback.format_exc())
-        log.error("the worker failed", exc_info=fault)
-        _say(traceback.format_exc(), outcome)
+    except (Exception, SystemExit) as fault:
+        if outcome.told is None:
+            outcome.write_fault(fault)
     else:
         outcome.write(code)
         return code
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     if outcome.path is None and os.environ.get("RANK", "0") != "0":
         time.sleep(1.0)  # every rank meets a bad config; torchrun would end rank 0 with the first of them, before it has said why
     # No teardown: the peers may be waiting for this rank in a collective, and the launcher stops them.
-    os._exit(code)
+    assert outcome.told is not None
+    os._exit(outcome.told[0])
 
 
-def _say(text: str, outcome: _Outcome) -> None:
+def _say(text: str) -> None:
     """Tell the terminal, unless a launcher does from the outcome's file; ranks with the same fault do not say it again."""
-    told_by_launcher = os.environ.get("OSTINATO_LAUNCHED") == "1" and outcome.path is not None
+    told_by_launcher = os.environ.get("OSTINATO_LAUNCHED") == "1" and "OSTINATO_STORE" in os.environ
     if not told_by_launcher and os.environ.get("RANK", "0") == "0":
-        print(text, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)

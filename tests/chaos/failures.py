@@ -76,7 +76,7 @@ def causes(chosen: random.Random) -> list[Cause]:
         Cause(
             "exception in a model",
             4,
-            rf"rank {r[0]}: ValueError: the seventh layer does not fit \(.*faulty\.py:\d+, in fail\)",
+            rf"rank {r[0]}: ValueError: the seventh layer does not fit \(.*faulty\.py:\d+, in exception\)",
             model_arguments=in_model("exception", r[0]),
         ),
         Cause(
@@ -110,7 +110,7 @@ def causes(chosen: random.Random) -> list[Cause]:
         ),
         Cause("a loader worker is killed", 5, r"loader worker", images_arguments=", fault: kill", loader_workers=1),
         Cause("a label out of range", 4, r"label 9.*4 classes", images_arguments=", label: 9"),
-        Cause("an empty data set", 4, r"0 samples", images_arguments=", size: 0, index: -1"),
+        Cause("an empty data set", 4, r"no samples", images_arguments=", size: 0, index: -1"),
         Cause(
             "a loss that is not finite",
             4,

@@ -131,7 +131,8 @@ def _lines(case: Case, said: str, *, told_by_launcher: bool) -> str | None:
 def _files(case: Case, answer: Answer, before: dict[str, str], base: Path) -> str | None:
     """What is wrong with the files: nothing is made outside, nothing is lost, a refusal leaves everything as it was."""
     after = _tree(base)
-    outside = [name for name in after if name not in before and not name.startswith("work/runs")]
+    roots = tuple(f"work/{argument.partition('=')[2]}" for argument in case.arguments if argument.startswith("run.root="))
+    outside = [name for name in after if name not in before and not name.startswith(("work/runs", *roots))]
     allowed = [name for name in outside if "__pycache__" not in name]
     if allowed:
         return f"made outside the run folder: {allowed[:3]}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.support.jobs import DIGITS, SHORT, events, ostinato, start, wait_for_step, weights
+from tests.support.jobs import DIGITS, SHORT, events, ostinato, rows, start, wait_for_step, weights
 from trainer.checkpoint import store
-from trainer.rundir import RunDir
+from trainer.rundir import RunDir, read_json, write_json
 
 ALONE = ("train", str(DIGITS), *SHORT)
 
@@ -120,3 +123,46 @@ def test_a_stray_exit_in_a_users_model_is_a_failure(tmp_path: Path, workers: str
     assert done.returncode == 4
     assert "leaving.py" in done.stderr
     assert not events(RunDir(tmp_path / "runs" / "digits"), "finished")
+
+
+def test_a_run_whose_checkpoints_have_all_vanished_says_so_and_keeps_its_rows(stopped: RunDir) -> None:
+    before = stopped.metrics.read_bytes()
+    for name in store.names(stopped.checkpoints):
+        shutil.rmtree(stopped.checkpoints / name)
+    done = ostinato(stopped.path.parent.parent, *ALONE)
+    assert done.returncode == 3
+    assert "was saved here, and now there is no checkpoint at all" in done.stderr
+    assert "--fresh" in done.stderr
+    assert stopped.metrics.read_bytes() == before
+
+
+def test_a_newest_checkpoint_that_verifies_and_cannot_be_read_is_put_aside_too(stopped: RunDir, undisturbed: str) -> None:
+    names = store.names(stopped.checkpoints)
+    path = stopped.checkpoints / names[-1]
+    torch.save({"step": store.step_of(names[-1]), "model": Path("code")}, path / store.STATE)
+    manifest = read_json(path / store.MANIFEST)
+    manifest["files"][store.STATE] = {"bytes": (path / store.STATE).stat().st_size, "sha256": store.digest(path / store.STATE)}
+    write_json(path / store.MANIFEST, {**manifest, "seal": store.seal(manifest)})
+    done = ostinato(stopped.path.parent.parent, *ALONE)
+    assert done.returncode == 0, done.stderr
+    assert events(stopped, "resumed")[0]["checkpoint"] == names[-2]
+    assert (stopped.checkpoints / f"bad-{names[-1]}").is_dir()
+    assert weights(stopped) == undisturbed
+
+
+def test_a_run_is_finished_though_a_thread_has_something_to_say_after_it(tmp_path: Path) -> None:
+    assert ostinato(tmp_path, *ALONE, "train.max_steps=3").returncode == 0
+    run = RunDir(tmp_path / "runs" / "digits")
+    run.event("environment-changed", attempt=0, change="torch 1 → 2")
+    again = ostinato(tmp_path, *ALONE, "train.max_steps=3")
+    assert again.returncode == 0
+    assert "finished already" in again.stdout
+
+
+def test_tensorboard_keeps_the_points_of_the_step_that_is_resumed(stopped: RunDir) -> None:
+    done = ostinato(stopped.path.parent.parent, *ALONE)
+    assert done.returncode == 0, done.stderr
+    board = EventAccumulator(str(stopped.tensorboard), size_guidance={"scalars": 0}).Reload()
+    steps = [point.step for point in board.Scalars("loss/train")]
+    assert steps == [row["step"] for row in rows(stopped) if row["split"] == "train"]
+    assert len(board.Scalars("loss/valid")) == 3

@@ -134,11 +134,13 @@ def read(checkpoint: Path) -> dict[str, Any]:
         files = {str(name): {"bytes": int(entry["bytes"]), "sha256": str(entry["sha256"])} for name, entry in manifest["files"].items()}
         if STATE not in files:
             raise KeyError(STATE)
-        sealed = manifest["seal"] == seal(manifest)
+        int(manifest["step"])
+        sealed = manifest.get("seal") == seal(manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise CheckpointError(f"{checkpoint / MANIFEST}: unreadable ({type(fault).__name__}); the checkpoint cannot be trusted") from fault
     if not sealed:
-        raise CheckpointError(f"{checkpoint / MANIFEST}: altered since it was written; the checkpoint cannot be trusted")
+        how = "altered since it was written" if "seal" in manifest else "without a seal, so an older version wrote it"
+        raise CheckpointError(f"{checkpoint / MANIFEST}: {how}; the checkpoint cannot be trusted")
     return {**manifest, "files": files}
 
 
@@ -173,12 +175,12 @@ def verify(checkpoint: Path, beat: Callable[[], None] | None = None) -> dict[str
     return manifest
 
 
-def newest_good(folder: Path) -> tuple[str | None, list[str]]:
+def newest_good(folder: Path, beat: Callable[[], None] | None = None) -> tuple[str | None, list[str]]:
     """The newest checkpoint that verifies (None: there is none), and a line for each newer one that does not."""
     complaints: list[str] = []
     for name in reversed(names(folder)):
         try:
-            verify(folder / name)
+            verify(folder / name, beat)
         except CheckpointError as fault:
             complaints.append(str(fault))
         else:

@@ -18,7 +18,7 @@ from trainer.config.schema import Config
 from trainer.distributed import World
 from trainer.errors import CheckpointError
 from trainer.metrics.writer import MetricsWriter, keep_rows
-from trainer.rundir import RunDir
+from trainer.rundir import RunDir, read_jsonl
 
 if TYPE_CHECKING:
     from trainer.build import Job
@@ -115,24 +115,22 @@ class Saver:
         """
         self.wait()
         folder = self.run.checkpoints
-        found, all_names = None, store.names(folder)
+        all_names, number = store.names(folder), -1
+        state: dict[str, Any] | None = None
         newer: list[str] = []
         if self.world.is_main:
-            found, complaints = store.newest_good(folder)
-            for complaint in complaints:
-                log.warning(complaint)
-                self.run.event("skipped", attempt=self.attempt, reason=complaint)
-            newer = all_names[all_names.index(found) + 1 :] if found is not None else []
+            state, newer = self._newest_usable(all_names)
+            number = len(all_names) - len(newer) - 1
         # Rank 0 decides; the names are listed before anybody writes, so a number says which one.
-        number = self.world.broadcast_int(all_names.index(found) if found is not None else -1)
+        number = self.world.broadcast_int(number)
         if number < 0:
-            if all_names:
-                raise CheckpointError(f"{folder}: none of the {len(all_names)} checkpoints can be used; ostinato train --fresh starts over")
+            self._see_that_none_was_lost(all_names)
             if self.world.is_main:
                 keep_rows(self.run, 0)
             return None
         name = all_names[number]
-        job.state.load_state_dict(self._load(folder / name), job.update.leaves)
+        refuse_foreign(folder / name, self.config)
+        job.state.load_state_dict(state if state is not None else store.load(folder / name, self.beat), job.update.leaves)
         if self.world.is_main:
             for refused in newer:  # they must not stand in the way of those that are written from here on
                 store.set_aside(folder, refused)
@@ -143,9 +141,39 @@ class Saver:
             self._mend_best(job)
         return name
 
+    def _newest_usable(self, all_names: list[str]) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest state that can be read, and the names of those newer than it, which cannot; None: there is none."""
+        newer: list[str] = []
+        for name in reversed(all_names):
+            try:
+                return store.load(self.run.checkpoints / name, self.beat), newer
+            except CheckpointError as fault:
+                log.warning(str(fault))
+                self.run.event("skipped", attempt=self.attempt, reason=str(fault))
+                newer.insert(0, name)
+        return None, newer
+
+    def _see_that_none_was_lost(self, all_names: list[str]) -> None:
+        """Before a run begins at step 0: it must not have been further already.
+
+        Raises:
+            CheckpointError: it was.
+        """
+        folder = self.run.checkpoints
+        if all_names:
+            raise CheckpointError(f"{folder}: none of the {len(all_names)} checkpoints can be used; ostinato train --fresh starts over")
+        acknowledged = None
+        for row in read_jsonl(self.run.events):
+            acknowledged = {"created": None, "checkpointed": row.get("checkpoint")}.get(str(row.get("event")), acknowledged)
+        if acknowledged:
+            raise CheckpointError(
+                f"{folder}: {acknowledged} was saved here, and now there is no checkpoint at all; is a disk not mounted? "
+                "Bring them back, or start over with ostinato train --fresh"
+            )
+
     def _load(self, checkpoint: Path) -> dict[str, Any]:
         refuse_foreign(checkpoint, self.config)
-        return store.load(checkpoint)
+        return store.load(checkpoint, self.beat)
 
     def _mend_best(self, job: Job) -> None:
         """Let ``best.json`` agree with the state that is resumed: a kill may have come between the checkpoint and the pointer."""
@@ -173,6 +201,8 @@ class Saver:
         job.state.model.load_state_dict(saved["model"])
         if job.state.ema is not None:
             job.state.ema.load_state_dict(saved["ema"])
+        if job.state.swa is not None:
+            job.state.swa.load_state_dict(saved["swa"])
         return name
 
     def _choose_best(self, names: list[str]) -> int:
@@ -181,12 +211,12 @@ class Saver:
         best = store.pointed(folder, "best")
         if best is not None:
             try:
-                store.verify(folder / best)
+                store.verify(folder / best, self.beat)
                 return names.index(best)
             except CheckpointError as fault:
                 log.warning(f"{fault}; the test takes the newest good one")
                 self.run.event("skipped", attempt=self.attempt, reason=str(fault))
-        found, _ = store.newest_good(folder)
+        found, _ = store.newest_good(folder, self.beat)
         return names.index(found) if found is not None else -1
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+Path = tuple[Any, ...]
+"""The keys that lead to a tensor; a tuple, because 1 and "1" are two keys."""
+
 
 class Staging:
     """Room for one copy of a state, made at the first copy.
@@ -16,8 +19,8 @@ class Staging:
     """
 
     def __init__(self) -> None:
-        self._room: dict[str, torch.Tensor] = {}
-        self._used: dict[str, torch.Tensor] = {}
+        self._room: dict[Path, torch.Tensor] = {}
+        self._used: dict[Path, torch.Tensor] = {}
         self._seen: dict[tuple[Any, ...], torch.Tensor] = {}
         self._devices: set[torch.device] = set()
 
@@ -25,26 +28,26 @@ class Staging:
     def copy(self, state: dict[str, Any]) -> dict[str, Any]:
         """A state whose tensors are in the room; it is good until the next copy."""
         self._used, self._seen, self._devices = {}, {}, set()
-        found: dict[str, Any] = self._copied(state, "")
+        found: dict[str, Any] = self._copied(state, ())
         for device in self._devices:
             torch.cuda.synchronize(device)
         self._room = self._used  # room that nothing needs any more is given back
         self._seen = {}
         return found
 
-    def _copied(self, value: Any, path: str) -> Any:
+    def _copied(self, value: Any, path: Path) -> Any:
         if isinstance(value, torch.Tensor):
             return self._staged(value.detach(), path)
         if isinstance(value, dict):
             found = copy.copy(value)  # keeps the kind, and an OrderedDict's attributes
             for key, item in value.items():
-                found[key] = self._copied(item, f"{path}.{key}")
+                found[key] = self._copied(item, (*path, key))
             return found
         if isinstance(value, (list, tuple)):
-            return type(value)(self._copied(item, f"{path}.{i}") for i, item in enumerate(value))
+            return type(value)(self._copied(item, (*path, i)) for i, item in enumerate(value))
         return value
 
-    def _staged(self, tensor: torch.Tensor, path: str) -> torch.Tensor:
+    def _staged(self, tensor: torch.Tensor, path: Path) -> torch.Tensor:
         if tensor.layout != torch.strided or tensor.is_quantized:
             return tensor.cpu().clone()
         key = (tensor.device, tensor.data_ptr(), tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride())

@@ -189,13 +189,13 @@ def _type(value: Any) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def load(checkpoint: Path) -> dict[str, Any]:
+def load(checkpoint: Path, beat: Callable[[], None] | None = None) -> dict[str, Any]:
     """A verified checkpoint's state, on the CPU; only tensors and plain types are ever unpickled.
 
     Raises:
         CheckpointError: it does not verify, or holds something else.
     """
-    verify(checkpoint)
+    verify(checkpoint, beat)
     try:
         state = torch.load(checkpoint / STATE, map_location="cpu", weights_only=True)
     except Exception as fault:  # not torch's text: it advises to unpickle without care

@@ -23,7 +23,7 @@ from trainer import fingerprint
 from trainer.checkpoint import store
 from trainer.config.schema import CheckpointSection
 from trainer.errors import CheckpointError, NonFiniteError, StorageError
-from trainer.rundir import RunDir
+from trainer.rundir import RunDir, fsync_folder
 
 log = logging.getLogger("trainer")
 
@@ -121,7 +121,7 @@ class Writer:
         return f"the last good checkpoint is {self.last_good}" if self.last_good else "there is no earlier checkpoint"
 
     def _compare_with_grace(self, seconds: float) -> None:
-        if seconds > self.grace_s and not self.too_slow:
+        if 2 * seconds > self.grace_s and not self.too_slow:
             self.too_slow = True
             log.warning(too_slow(seconds, self.grace_s, "took"))
 
@@ -129,8 +129,8 @@ class Writer:
 def too_slow(seconds: float, grace_s: float, verb: str = "takes about") -> str:
     """What to say about a save that may not be done before the processes are ended."""
     return (
-        f"a save {verb} {seconds:.2g} s here, longer than supervision.grace_s ({grace_s:g} s): a stop on request may lose it; "
-        "use a faster disk, or a longer grace period"
+        f"a save {verb} {seconds:.2g} s here, and a stop may have to wait for one and make another, within supervision.grace_s "
+        f"({grace_s:g} s): it may be lost; use a faster disk, or a longer grace period"
     )
 
 
@@ -145,6 +145,7 @@ def commit(run: RunDir, order: Order, policy: CheckpointSection, attempt: int, b
     began, folder, step = time.monotonic(), run.checkpoints, order.snapshot["step"]
     check_finite(order.snapshot["model"], step, order.not_finite)
     weights = fingerprint.sha256(order.snapshot["model"])
+    keep_on_disk(run.metrics)  # the checkpoint counts its rows
     name = store.write(folder, order.snapshot, {"saved": round(time.time(), 3), **order.facts, "weights": weights}, beat)
     store.point(folder, "last", name)
     if order.best is not None:
@@ -158,6 +159,14 @@ def commit(run: RunDir, order: Order, policy: CheckpointSection, attempt: int, b
     except OSError as fault:  # the new one is safe
         log.warning(f"{fault.filename or folder}: an old checkpoint could not be removed ({fault.strerror}); remove it by hand")
     return name
+
+
+def keep_on_disk(path: Path) -> None:
+    """Bring a file that was only appended to, and its name, to the disk."""
+    if path.exists():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        fsync_folder(path.parent)
 
 
 def _read_back(checkpoint: Path, beat: Callable[[], None] | None) -> None:

@@ -22,7 +22,13 @@ from trainer.registry import resolve, targets
 Problem = tuple[KeyPath, str]
 
 _SCHEDULE_TAKES = ("step", "total_steps", "steps_per_epoch")
-_MADE_HERE = ("torchvision.transforms", "trainer.data.transforms", "trainer.optim.schedules")
+_MADE_HERE = (
+    "torchvision.transforms",
+    "trainer.data.transforms",
+    "trainer.data.sets",
+    "trainer.data.batch_transforms",
+    "trainer.optim.schedules",
+)
 
 
 def check_targets(loaded: Loaded) -> None:
@@ -137,13 +143,18 @@ def _signature(called: Callable[..., Any] | None) -> inspect.Signature | None:
 
 def _trial(path: KeyPath, kind: str, target: Target, called: Callable[..., Any], epochs: int) -> list[Problem]:
     """What a schedule or an image transform itself says about its arguments."""
-    if kind not in ("schedule", "transform") or not called.__module__.startswith(_MADE_HERE):
+    if kind not in ("schedule", "transform", "batch_transform") or not called.__module__.startswith(_MADE_HERE):
         return []
     numbers = (0, epochs * 1000, 1000) if kind == "schedule" and not inspect.isclass(called) else ()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            called(*numbers, **target.arguments)
+            if kind == "transform":
+                from trainer.data.transforms import make_transform
+
+                make_transform(called, target.arguments)
+            else:
+                called(*numbers, **target.arguments)
     except Exception as error:
         return [(path, f"{target.target} refuses its arguments: {one_line(str(error).removeprefix('schedule: '), 200)}")]
     return []

@@ -57,7 +57,7 @@ class MetricsWriter:
         from torch.utils.tensorboard import SummaryWriter  # late: not before the first step
 
         make_private(self.run.tensorboard)
-        board = SummaryWriter(str(self.run.tensorboard), purge_step=self.first_step or None)
+        board = SummaryWriter(str(self.run.tensorboard), purge_step=self.first_step + 1)
         for file in self.run.tensorboard.iterdir():
             if not file.is_symlink():
                 file.chmod(0o600)
@@ -76,6 +76,9 @@ def keep_rows(run: RunDir, count: int) -> None:
     """Cut ``metrics.jsonl`` back to its first rows: those of the checkpoint that is resumed, so that no step stands there twice."""
     if not run.metrics.exists():
         return
-    kept = "".join(json.dumps(row) + "\n" for row in itertools.islice(read_jsonl(run.metrics), count)).encode()
+    rows = list(itertools.islice(read_jsonl(run.metrics), count))
+    if len(rows) < count:
+        log.warning(f"{run.metrics}: {count - len(rows)} of the {count} rows before this checkpoint are gone")
+    kept = "".join(json.dumps(row) + "\n" for row in rows).encode()
     if kept != run.metrics.read_bytes():
         write_atomic(run.metrics, kept)

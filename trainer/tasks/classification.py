@@ -43,7 +43,7 @@ class Classification(Task):
         """Samples (or the mean of their places) whose highest score is the target's."""
         if not has_classes(output, targets, self.soft):
             return None
-        right = output.argmax(1) == _hard(targets)
+        right: torch.Tensor = output.argmax(1) == _hard(targets)
         return right.sum() if right.ndim == 1 else right.double().mean(tuple(range(1, right.ndim))).sum()
 
     def measure(self, output: Any, targets: Any) -> Sums:
@@ -98,7 +98,8 @@ class MultiLabel(Task):
 
     def quick(self, output: Any, targets: Any) -> torch.Tensor | None:
         """The sum over the samples of the share of labels that are right."""
-        return ((output > 0) == (targets > 0.5)).double().mean(1).sum()
+        right: torch.Tensor = (output > 0) == (targets > 0.5)
+        return right.double().mean(1).sum()
 
     def measure(self, output: Any, targets: Any) -> Sums:
         """Hits, false alarms and misses of each class, and samples with all labels right."""

@@ -7,10 +7,13 @@ from launcher.stacks import Frame, main_thread, telling, waits_for_peers
 from trainer.config.schema import SupervisionSection
 from trainer.rundir import RunDir, write_json
 
-WAITING = (Frame("/x/torch/autograd/graph.py", 841, "_engine_run_backward"), Frame("/w/trainer/step.py", 190, "_leaf"))
-IN_COLLECTIVE = (Frame("/x/torch/distributed/distributed_c10d.py", 3000, "all_reduce"), Frame("/project/net.py", 9, "forward"))
+WAITING = (Frame("/x/site-packages/torch/autograd/graph.py", 841, "_engine_run_backward"), Frame("/w/trainer/step.py", 190, "_leaf"))
+IN_COLLECTIVE = (
+    Frame("/x/site-packages/torch/distributed/distributed_c10d.py", 3000, "all_reduce"),
+    Frame("/project/net.py", 9, "forward"),
+)
 IN_MODEL = (
-    Frame("/x/torch/nn/modules/linear.py", 125, "forward"),
+    Frame("/x/site-packages/torch/nn/modules/linear.py", 125, "forward"),
     Frame("/project/net.py", 12, "forward"),
     Frame("/w/trainer/step.py", 180, "_leaf"),
 )
@@ -21,7 +24,7 @@ DUMP = """Thread 0x00007f0f8effd6c0 (most recent call first):
 
 Current thread 0x00007f10b6a5d740 (most recent call first):
   File "/project/net.py", line 12 in forward
-  File "/x/torch/nn/modules/module.py", line 1750 in _call_impl
+  File "/x/site-packages/torch/nn/modules/module.py", line 1750 in _call_impl
   File "/w/trainer/step.py", line 180 in _leaf
 """
 
@@ -119,3 +122,18 @@ def test_heartbeats_of_an_earlier_attempt_do_not_count(run):
 def test_a_torn_heartbeat_is_none(run):
     run.heartbeat(0).write_text('{"rank": 0, "mo')
     assert Watch(run, 0, 1, POLICY, since=0.0).overdue_s(50.0) is None
+
+
+def test_a_users_file_below_a_folder_called_torch_is_the_users():
+    assert telling([IN_MODEL[0], Frame("/project/torch/net.py", 3, "forward")]) == Frame("/project/torch/net.py", 3, "forward")
+
+
+def test_a_heartbeat_in_the_launchers_own_folder_counts_where_the_runs_disk_takes_none(run, tmp_path):
+    watch = Watch(run, 0, 1, POLICY, since=0.0)
+    beat(run, 0, 50.0)
+    nearby = RunDir(tmp_path / "nearby")
+    nearby.path.mkdir()
+    watch.beats = nearby.path
+    write_json(nearby.path / "beat-0.json", {"attempt": 0, "moved": 80.0, "begun": True, "phase": "forward", "step": 9})
+    assert watch.overdue_s(85.0) is None
+    assert watch.moving(82.0) == {0}

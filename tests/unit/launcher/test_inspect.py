@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,49 @@ def test_one_checkpoint_is_shown_with_its_settings_and_tensors(run: RunDir, caps
     found = json.loads(capsys.readouterr().out)
     assert found["manifest"]["settings"] == FACTS["settings"]
     assert (found["name"], found["fault"], found["marks"]) == ("step-00000010", None, ["best"])
+
+
+def test_a_file_with_a_checkpoints_name_is_one_line(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    (run.checkpoints / "step-00000020").write_bytes(b"mine")
+    assert inspect(str(run.path)) == BAD_CHECKPOINT
+    *_, verdict = capsys.readouterr().out.splitlines()
+    assert verdict.startswith(f"step-00000020: {run.checkpoints / 'step-00000020'}")
+    assert "Directory" in verdict
+    code, found = rows(run, capsys)
+    assert (code, found["step-00000020"]["bytes"]) == (BAD_CHECKPOINT, 4)
+
+
+def test_checkpoints_that_the_run_removes_meanwhile_are_left_out(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    done = threading.Event()
+
+    def save_and_prune() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            new = run.checkpoints / f".partial-step-00000015.{number}"
+            shutil.copytree(run.checkpoints / "step-00000015", new)
+            new.rename(run.checkpoints / f"step-00000015.{number}")
+            store.prune(run.checkpoints, last=1, every=5, protected=["step-00000015"])
+
+    thread = threading.Thread(target=save_and_prune)
+    thread.start()
+    try:
+        found = [rows(run, capsys) for _ in range(150)]
+    finally:
+        done.set()
+        thread.join()
+    assert {code for code, _ in found} == {DONE}
+    assert all("step-00000015" in listed for _, listed in found)
+    assert any("step-00000015." in "".join(listed) for _, listed in found)  # else nothing came and went
+
+
+def test_a_manifest_is_read_once(run: RunDir) -> None:
+    opened: list[str] = []
+    watching = True
+    sys.addaudithook(lambda event, given: opened.append(str(given[0])) if watching and event == "open" else None)
+    assert inspect(str(run.path)) == DONE
+    watching = False
+    assert sorted(Path(path).parent.name for path in opened if path.endswith(store.MANIFEST)) == store.names(run.checkpoints)
 
 
 def test_a_run_that_saved_nothing_yet_says_so(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
