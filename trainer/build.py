@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from trainer.config.schema import Config, Target
+from trainer.config.targets import is_numbers
 from trainer.data.bad_samples import BadSamples
 from trainer.data.loader import TrainLoader
 from trainer.data.names import size_of
@@ -160,7 +161,7 @@ def make_model(config: Config, world: World, resumes: bool = False) -> nn.Module
 
 def make_loss(config: Config, world: World) -> Any:
     """The loss: the mean over the samples, without parameters of its own."""
-    loss = make("loss", config.loss)
+    loss = make("loss", _with_tensors(config.loss))
     if isinstance(loss, nn.Module):
         loss = loss.to(world.device)
         if any(p.requires_grad for p in loss.parameters()):
@@ -168,6 +169,16 @@ def make_loss(config: Config, world: World) -> Any:
     if getattr(loss, "reduction", "mean") != "mean":
         raise TrainingError(f"loss {config.loss.target}: its reduction is {loss.reduction!r}; the loss must be the mean over the samples")
     return loss
+
+
+def _with_tensors(target: Target) -> Target:
+    """A loss's lists of numbers as tensors where it takes tensors: ``weight``, ``pos_weight``."""
+    lists = {name: value for name, value in target.arguments.items() if is_numbers(value)}
+    if not lists:
+        return target
+    parameters = inspect.signature(resolve("loss", target.target)).parameters
+    takes = [name for name in lists if name in parameters and "Tensor" in str(parameters[name].annotation)]
+    return target.model_copy(update={name: torch.tensor(lists[name], dtype=torch.float32) for name in takes})
 
 
 def make_optimizer(config: Config, model: nn.Module, frozen: Frozen) -> torch.optim.Optimizer:

@@ -22,6 +22,7 @@ from trainer.data.loader import eval_batches
 from trainer.errors import TrainingError
 from trainer.evaluate import Measured, evaluate, try_some
 from trainer.files import write_atomic
+from trainer.metrics.drawings import draw_end, draw_epoch, draw_evaluation, draw_start
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
 from trainer.non_finite import check_losses, look_for_non_finite
@@ -46,6 +47,7 @@ def train(job: Job, around: Around) -> bool:
     if asked_to_stop(around):
         return False
     try_out(job)
+    draw_start(job, around.writer)
     if not fit(job, around):
         return False
     return test(job, around)
@@ -128,7 +130,7 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
             around.saver.save(job, writer)  # after it the evaluation begins anew
             return False
         valid = found.metrics
-        write_details(around, "valid", state.step, found)
+        write_details(job, around, "valid", found)
     if job.bad is not None:
         job.bad.together(job.world)
     trained = state.meters.close_epoch(job.world)
@@ -141,6 +143,7 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
         writer.row(now, "epoch", state.step, state.epoch, {**trained, **learning_rates(job)})
         if valid:
             writer.row(now, "valid", state.step, state.epoch, valid)
+        draw_epoch(job, writer)
         log.info(epoch_line(state.epoch, config.train.epochs, state.step, trained, valid, samples_per_s))
     job.place.phase = "save"
     around.saver.save(job, writer, best=watched if is_best else None)
@@ -173,11 +176,12 @@ def evaluate_set(job: Job, around: Around, split: str) -> Measured | None:
         return evaluate(job.state.model, job.task, getattr(job, split), job.config, job.world, job.like[split], leave, job.bad)
 
 
-def write_details(around: Around, split: str, step: int, found: Measured) -> None:
-    """Keep the newest confusion matrix and the figures for each class in ``evaluation-valid.json``."""
+def write_details(job: Job, around: Around, split: str, found: Measured) -> None:
+    """Keep the newest confusion matrix and the figures for each class in ``evaluation-valid.json``, and draw the matrix."""
     if around.writer is not None and found.details:
-        run = around.saver.run
-        write_atomic(run.evaluation(split), (json.dumps({"step": step, **found.metrics, **found.details}) + "\n").encode(), durable=False)
+        text = json.dumps({"step": job.state.step, **found.metrics, **found.details}) + "\n"
+        write_atomic(around.saver.run.evaluation(split), text.encode(), durable=False)
+        draw_evaluation(job, around.writer, split, found)
 
 
 def try_out(job: Job) -> None:
@@ -242,8 +246,9 @@ def test(job: Job, around: Around) -> bool:
     if writer is not None:
         if found.metrics:
             writer.row(time.time(), "test", state.step, state.epoch, found.metrics)
-            write_details(around, "test", state.step, found)
+            write_details(job, around, "test", found)
             log.info(f"test {figures(found.metrics)} (checkpoint {name})")
+        draw_end(job, writer)
         around.saver.run.event("finished", attempt=writer.attempt, step=state.step, weights=weights)
     return True
 

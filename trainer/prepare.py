@@ -21,6 +21,7 @@ from trainer.config.schema import Config
 from trainer.config.targets import check_targets
 from trainer.errors import ConfigError, RunFolderError
 from trainer.masking import masked
+from trainer.metrics import weights_biases
 from trainer.rundir import Fence, RunDir, RunLock, make_private, write_atomic
 
 FENCE_S = 10.0
@@ -63,6 +64,8 @@ def prepare(
     """
     loaded = load(config_path, overrides)
     check_targets(loaded)
+    if loaded.config.log.wandb is not None and (fault := weights_biases.missing()):
+        raise loaded.error((("log", "wandb"), fault))
     run = run_of(loaded.config)
     run.check()
     if fresh or not run.exists():

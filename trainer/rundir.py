@@ -7,8 +7,10 @@
       environment.json   one entry an attempt: versions, commit, host, devices, threads, virtual ranks, workers
       events.jsonl       created started resumed checkpointed stopped failed finished, with time and attempt
       metrics.jsonl      a line a logged step, an epoch's training and an evaluation
+      metrics.csv        the same rows for spreadsheets, written when the run ends or stops
       system.jsonl       CPU, memory and GPU use of each rank
       tensorboard/
+      wandb/             what goes to Weights & Biases, if log.wandb asks for it
       checkpoints/       step-00001234/ (state.pt + manifest.json), best.json, last.json
       logs/              attempt-000/rank-0.log, attempt-000/rank-0.outcome.json
       heartbeats/        rank-0.json: step, phase, time
@@ -66,6 +68,7 @@ class RunDir:
         self.environment = self.path / "environment.json"
         self.events = self.path / "events.jsonl"
         self.metrics = self.path / "metrics.jsonl"
+        self.metrics_table = self.path / "metrics.csv"
         self.system = self.path / "system.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"

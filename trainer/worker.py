@@ -37,7 +37,7 @@ from trainer.files import private
 from trainer.heartbeat import Heart, Place
 from trainer.loop import Around, train
 from trainer.metrics.progress import Bar
-from trainer.metrics.writer import MetricsWriter
+from trainer.metrics.writer import open_writer
 from trainer.prepare import FENCE_S, prepare, run_of
 from trainer.rundir import Fence, RunDir, RunLock, write_json
 from trainer.seed import set_arithmetic
@@ -122,7 +122,7 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
         writer = None
         if world.is_main:
             saver.preflight(job)
-            writer = MetricsWriter(run, config.log.tensorboard, attempt, job.state.step)
+            writer = open_writer(run, job, attempt)
             stack.callback(writer.close)
             stack.callback(heart.stop)  # before the writer closes: the last sample goes through it
             if sys.stdout.isatty():

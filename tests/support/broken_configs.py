@@ -108,6 +108,11 @@ BROKEN = [
     _text("virtual ranks in words", "epochs: 2", "epochs: 2\n  virtual_ranks: four", 12, "must be auto or a whole number of at least 1"),
     _text("a decay of one", "epochs: 2", "epochs: 2\n  ema: {decay: 1}", 12, "greater than 0 and less than 1, not 1"),
     _text("an endless time", "seed: 1", "checkpoint: {every_s: .inf}", 1, "checkpoint.every_s: must be a number greater than 0"),
+    _text("two validation sets", "batch_size: 32", "batch_size: 32\n  valid_fraction: 0.1", 7, "leave out one of the two"),
+    _text(
+        "classes of no share", "batch_size: 32", "batch_size: 32\n  stratified: true", 7, "data.valid_fraction is chosen, which is not set"
+    ),
+    _text("an average of no epoch", "epochs: 2", "epochs: 2\n  swa: {start_epoch: 2}", 12, "there is no epoch 2: counted from 0"),
     _text("a negative seed", "seed: 1", "seed: -1", 1, "of at least 0"),
     _text("a mapping for a list", "batch_size: 32", "batch_size: 32\n  train_transforms: {target: a}", 7, "must be a list; each entry"),
     _text(

@@ -16,7 +16,8 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 def problems(config: Config) -> list[Problem]:
     """Every contradiction, as (path, message)."""
-    found = [*_batch(config), *_loss(config), *_hardware(config), *_supervision(config), *_validation(config)]
+    found = [*_batch(config), *_loss(config), *_hardware(config), *_supervision(config)]
+    found += [*_shares(config), *_validation(config)]
     for path, _, target in targets(config):
         found += _target_name(path, target)
     return found
@@ -86,18 +87,34 @@ def _supervision(config: Config) -> Iterator[Problem]:
         )
 
 
+def _shares(config: Config) -> Iterator[Problem]:
+    """Parts of the data and of the run that would be empty, or named twice."""
+    data, swa = config.data, config.train.swa
+    if data.valid is not None and data.valid_fraction is not None:
+        yield (
+            ("data", "valid_fraction"),
+            "it takes the validation set out of data.train, and data.valid names one; leave out one of the two",
+        )
+    if data.stratified and data.valid_fraction is None:
+        yield ("data", "stratified"), "it says how data.valid_fraction is chosen, which is not set"
+    if swa is not None and swa.start_epoch >= config.train.epochs:
+        last = config.train.epochs - 1
+        yield ("train", "swa", "start_epoch"), f"there is no epoch {swa.start_epoch}: counted from 0, the last one is {last}"
+
+
 def _validation(config: Config) -> Iterator[Problem]:
     """What needs a validation set, where there is none."""
-    if config.data.valid is not None:
+    if config.data.valid is not None or config.data.valid_fraction is not None:
         return
+    without = "neither data.valid nor data.valid_fraction is set"
     if config.train.early_stop is not None:
-        yield ("train", "early_stop"), "it watches a validation metric, and data.valid is not set"
+        yield ("train", "early_stop"), f"it watches a validation metric, and {without}"
     if config.train.monitor != "auto":
-        yield ("train", "monitor"), f"'{config.train.monitor}' is a validation metric, and data.valid is not set"
+        yield ("train", "monitor"), f"'{config.train.monitor}' is a validation metric, and {without}"
     if config.train.monitor_mode != "auto":
-        yield ("train", "monitor_mode"), "it belongs to a validation metric, and data.valid is not set"
+        yield ("train", "monitor_mode"), f"it belongs to a validation metric, and {without}"
     if config.schedule.target.rpartition(":")[2].lower() in _NEEDS_METRIC:
-        yield ("schedule", "target"), f"{config.schedule.target} follows a validation metric, and data.valid is not set"
+        yield ("schedule", "target"), f"{config.schedule.target} follows a validation metric, and {without}"
 
 
 def _target_name(path: KeyPath, target: Target) -> Iterator[Problem]:

@@ -103,7 +103,7 @@ def _arguments(path: KeyPath, kind: str, target: Target, called: Callable[..., A
         if name in passed:
             yield (*path, name), f"the trainer passes '{name}' itself; leave it out"
         elif name in named:
-            if not accepts(named[name], value):
+            if not accepts(named[name], value) and not (kind == "loss" and is_numbers(value)):  # class weights: made a tensor
                 wanted = named[name].annotation
                 yield (*path, name), f"must be {describe(wanted)}, not {show(value)}{hint(wanted, value)}"
         elif not takes_any:
@@ -125,6 +125,11 @@ def _passed_by_us(kind: str, called: Callable[..., Any], parameters: list[inspec
     if kind == "schedule" and not inspect.isclass(called):
         return [*first, *_SCHEDULE_TAKES[1:]]
     return []
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether a value is a list of numbers."""
+    return isinstance(value, list) and bool(value) and all(type(number) in (int, float) for number in value)
 
 
 def _signature(called: Callable[..., Any] | None) -> inspect.Signature | None:

@@ -44,7 +44,7 @@ class Arrays(ArrayDataset):
 
 def csv_table(
     path: str,
-    target: str | None = None,
+    predict: str | None = None,
     inputs: Sequence[str] | None = None,
     task: Literal["classification", "regression"] = "classification",
     delimiter: str = ",",
@@ -54,7 +54,7 @@ def csv_table(
 
     Args:
         path: the CSV file.
-        target: the column to predict; the last one when left out.
+        predict: the column of the targets; the last one when left out.
         inputs: the columns to predict it from, in this order; all others when left out.
         task: classification: targets are int64 class numbers (see `class_numbers`); regression: float32 (1,).
         delimiter: what stands between two cells; ``tab`` for a tabulator.
@@ -66,7 +66,7 @@ def csv_table(
     if task not in ("classification", "regression"):
         raise TrainingError(f"csv_table: there is no task '{one_line(str(task), 40)}'; use classification or regression")
     table = read_table(path, delimiter)
-    target = table.header[-1] if target is None else target
+    target = table.header[-1] if predict is None else predict
     table.position(target)
     chosen = [name for name in table.header if name != target] if inputs is None else list(inputs)
     if not chosen:

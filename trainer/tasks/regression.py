@@ -35,9 +35,10 @@ class Regression(Task):
     def metrics(self, sums: Sums, samples: int) -> dict[str, float]:
         """MAE, RMSE and R²."""
         mean_square = float(sums["squared"]) / samples
-        variance = float(sums["target_squared"]) / samples - (float(sums["target"]) / samples) ** 2
+        square = float(sums["target_squared"]) / samples
+        variance = square - (float(sums["target"]) / samples) ** 2
         found = {"mae": float(sums["absolute"]) / samples, "rmse": mean_square**0.5}
-        if variance > 0:
+        if variance > square * 1e-12:  # what is less is rounding: the targets are all alike
             found["r2"] = 1 - mean_square / variance
         return found
 

@@ -62,13 +62,6 @@ def test_every_target_problem_is_told_at_once() -> None:
     assert len(raised.value.problems) == 3
 
 
-def test_the_watched_metric_is_one_that_there_is() -> None:
-    Path("a.yaml").write_text(GOOD)
-    assert load("a.yaml", ["train.monitor=loss"]).config.train.monitor == "loss"
-    with pytest.raises(ConfigError, match=r"train.monitor=mae: must be auto, loss or accuracy"):
-        load("a.yaml", ["train.monitor=mae"])
-
-
 def test_a_loss_that_is_no_mean_is_refused() -> None:
     Path("a.yaml").write_text(GOOD + "loss:\n  target: mse\n  reduction: sum\n")
     with pytest.raises(ConfigError, match=r"^a.yaml:14: loss.reduction: the loss must be the mean over the samples, not the text 'sum'"):

@@ -41,7 +41,7 @@ def test_a_table_gives_its_numbers_and_its_classes_in_sorted_order(tmp_path: Pat
 
 def test_columns_are_chosen_by_name_and_come_in_the_order_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path / "f.csv", "a;b;c;d\n1;2;3;x\n4;5;6;y\n")
-    chosen = csv_table(path, target="a", inputs=["c", "b"], task="regression", delimiter=";")
+    chosen = csv_table(path, predict="a", inputs=["c", "b"], task="regression", delimiter=";")
     assert chosen.inputs.tolist() == [[3, 2], [6, 5]]
     assert chosen.targets.tolist() == [[1], [4]]
     assert chosen.targets.dtype == torch.float32
@@ -78,7 +78,7 @@ def test_given_classes_keep_their_numbers_where_a_file_lacks_one(tmp_path: Path)
         ("a,\n1,2\n", {}, ":1: a column has no name"),
         ("a,b\n", {}, ": no rows below the header"),
         ("", {}, ": empty; a table has a line of names"),
-        ("height,b\n1,2\n", {"target": "heigth"}, ":1: there is no column 'heigth' (did you mean 'height'?)"),
+        ("height,b\n1,2\n", {"predict": "heigth"}, ":1: there is no column 'heigth' (did you mean 'height'?)"),
         ("a,b\n1,2\n", {"inputs": ["zzzz"]}, ":1: there is no column 'zzzz'; it has a, b"),
         ("a,b\n1,2\n", {"inputs": ["a", "b"]}, ":1: column 'b' is the target, and among the inputs"),
         ("a\n1\n", {}, ":1: there is no column besides the target 'a'"),
