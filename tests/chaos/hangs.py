@@ -101,7 +101,7 @@ def gone_at(control: Path, process: subprocess.Popen[str]) -> float:
 def wrong(way: str, rank: int, delay: float, err: str) -> str:
     """What is wrong with the report; empty: nothing."""
     found = re.search(r"^rank (\d+) is (stuck|halted)", err, flags=re.MULTILINE)
-    lines = {"loop": "hanging.py:", "collective": "step.py:", "loader": "hanging.py:", "sigstop": ":"}
+    lines = {"loop": "hanging.py:", "collective": "step.py:", "loader": "hanging.py:", "sigstop": "in backward, after step"}
     if found is None or int(found[1]) != rank:
         return f"the wrong rank is named: {err}"
     sentence = err[found.start() :].splitlines()[0]
