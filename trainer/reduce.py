@@ -162,7 +162,7 @@ class TreeReduction:
 
     def _own_pieces(self, bucket: dist.GradBucket) -> list[torch.Tensor]:
         """This worker's maximal blocks for one bucket, flat, from left to right; the last one is the bucket's own memory."""
-        views = bucket.gradients()
+        views = _views(bucket)
         waiting = list(zip(self.stack.blocks, self.stack.gradients, strict=True))
         block = Block(self.last_leaf, 1)
         while waiting and waiting[-1][0].joins(block):
@@ -242,8 +242,25 @@ def _flat(bucket: dist.GradBucket, gradients: list[torch.Tensor | None], index: 
     """One stacked subtree's gradients in a bucket's layout."""
     buffer = bucket.buffer()
     flat = torch.zeros_like(buffer)
-    for parameter, view in zip(bucket.parameters(), bucket.gradients(), strict=True):
+    for parameter, view in zip(bucket.parameters(), _views(bucket), strict=True):
         gradient = gradients[index[id(parameter)]]
-        if gradient is not None:  # the bucket keeps each parameter's strides (channels_last), and so must we
+        if gradient is not None:
             flat.as_strided(view.size(), view.stride(), view.storage_offset() - buffer.storage_offset()).copy_(gradient)
     return flat
+
+
+def _views(bucket: dist.GradBucket) -> list[torch.Tensor]:
+    """Each parameter's place in a bucket, in the parameter's own strides (channels_last), which `bucket.gradients` does not know."""
+    buffer = bucket.buffer()
+    places = zip(bucket.parameters(), bucket.gradients(), strict=True)
+    return [buffer.as_strided(p.size(), p.stride(), view.storage_offset()) if _is_dense(p) else view for p, view in places]
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Whether its elements fill their memory without gaps, in whatever order: then DDP keeps their strides."""
+    filled = 1
+    for stride, size in sorted((stride, size) for stride, size in zip(tensor.stride(), tensor.size(), strict=True) if size != 1):
+        if stride != filled:
+            return False
+        filled *= size
+    return True

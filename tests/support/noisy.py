@@ -165,3 +165,11 @@ class Idle(NoisyNet):
         for layer in self.layers:
             images = layer(images)
         return images
+
+
+class ChannelsLast(NoisyNet):
+    """The same with its convolutions' weights in another order of memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
