@@ -101,11 +101,11 @@ def gone_at(control: Path, process: subprocess.Popen[str]) -> float:
 def wrong(way: str, rank: int, delay: float, err: str) -> str:
     """What is wrong with the report; empty: nothing."""
     found = re.search(r"^rank (\d+) is (stuck|halted)", err, flags=re.MULTILINE)
-    lines = {"loop": "hanging.py:", "collective": "step.py:", "loader": "hanging.py:", "sigstop": "in backward, after step"}
+    lines = {"loop": r"hanging\.py:\d+", "collective": r"step\.py:\d+", "loader": r"hanging\.py:\d+", "sigstop": r"after step \d+, at .+\.py:\d+"}
     if found is None or int(found[1]) != rank:
         return f"the wrong rank is named: {err}"
     sentence = err[found.start() :].splitlines()[0]
-    if lines[way] not in sentence:
+    if not re.search(lines[way], sentence):
         return f"the wrong line is named: {sentence}"
     if len(err.splitlines()) > 15:
         return f"{len(err.splitlines())} lines"
