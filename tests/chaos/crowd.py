@@ -10,6 +10,7 @@ import shutil
 import socket
 import tempfile
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tests.chaos.result import Result
 from tests.chaos.workload import End, lost_checkpoint, newest_step, slow_config, write_config
 from tests.support.family import Family, crowding
 from trainer.checkpoint import store
-from trainer.errors import BAD_CONFIG, DONE, STOPPED
+from trainer.errors import BAD_CONFIG, DONE, LOST, STOPPED, STUCK
 from trainer.rundir import RunDir, read_jsonl
 
 STARTS = 20
@@ -132,7 +133,7 @@ def payload(seed: int, count: int = 6) -> Result:
         for number in range(1, count + 1):
             here = folder / f"run-{number}"
             if number % 2:
-                fault, keys = _in_the_store(here, chosen)
+                fault, keys = _in_the_store(here, reference, chosen)
                 written += keys
             else:
                 fault = _in_a_checkpoint(here, reference)
@@ -172,8 +173,8 @@ def runs_from_an_open_store(folder: Path) -> str | None:
         family.launcher.communicate()
 
 
-def _in_the_store(folder: Path, chosen: random.Random) -> tuple[str | None, int]:
-    """Write it in all keys that there are, again and again until the end."""
+def _in_the_store(folder: Path, reference: End, chosen: random.Random) -> tuple[str | None, int]:
+    """Write it in all keys and beside the store, again and again until the end."""
     sentinel, temporary = folder / "it-ran", folder / "tmp"
     config = write_config(folder, slow_config(supervision={"max_restarts": 0, "stuck_after_s": 10.0, "start_within_s": 15.0}))
     temporary.mkdir()
@@ -189,19 +190,27 @@ def _in_the_store(folder: Path, chosen: random.Random) -> tuple[str | None, int]
         code, out, err = family.end(HANG_S)
         if sentinel.exists():
             return "the payload ran from the store", written
-        if code is None or code < 0 or "Traceback" in err:
+        if code not in (DONE, LOST, STUCK) or "Traceback" in err:  # workers that cannot meet any more are lost, or wait
             return f"ended with {code}: {(out + err)[-300:]}", written
-        left = family.left_after(GONE_AFTER_S)
-        return (f"still there: {'; '.join(left)}" if left else None), written
+        if left := family.left_after(GONE_AFTER_S):
+            return f"still there: {'; '.join(left)}", written
+        return (End.of(run).difference(reference) if code == DONE else None), written
     finally:
         family.kill()
         family.launcher.communicate()
 
 
 def _overwrite(path: Path, value: bytes) -> int:
-    """Put the value under each key of a store; how many there were."""
+    """Put the value under each key of a store; how many there were. Another file becomes the value."""
+    if path.suffix:  # heartbeats and outcomes
+        with suppress(OSError):
+            path.write_bytes(value)
+        return 0
+    ours = path.parents[1] / "by-another-name"  # under its own name it may vanish, and torch would wait for it for minutes
     try:
-        found = FileStore(str(path), -1)
+        ours.unlink(missing_ok=True)
+        ours.hardlink_to(path)
+        found = FileStore(str(ours), -1)
         keys = found.list_keys()
         for key in keys:
             found.set(key, value)

@@ -101,7 +101,8 @@ def gone_at(control: Path, process: subprocess.Popen[str]) -> float:
 def wrong(way: str, rank: int, delay: float, err: str) -> str:
     """What is wrong with the report; empty: nothing."""
     found = re.search(r"^rank (\d+) is (stuck|halted)", err, flags=re.MULTILINE)
-    lines = {"loop": r"hanging\.py:\d+", "collective": r"step\.py:\d+", "loader": r"hanging\.py:\d+", "sigstop": r"after step \d+, at .+\.py:\d+"}
+    hanging = r"hanging\.py:\d+"
+    lines = {"loop": hanging, "loader": hanging, "collective": r"step\.py:\d+", "sigstop": r"after step \d+, at .+\.py:\d+"}
     if found is None or int(found[1]) != rank:
         return f"the wrong rank is named: {err}"
     sentence = err[found.start() :].splitlines()[0]
