@@ -80,15 +80,14 @@ def bad_manifest(checkpoint: Path, chosen: random.Random) -> Path:
         ({**good, "files": {store.STATE: "x"}}, path),
         ({**good, "files": {store.STATE: {**entry, "bytes": size + 1}}}, checkpoint / store.STATE),
         ({**good, "files": {store.STATE: {**entry, "sha256": "0" * 64}}}, checkpoint / store.STATE),
-        *(({**good, "files": {**good["files"], name: entry}}, checkpoint / name) for name in ("more.pt", "../x", "a\0b")),
+        *(({**good, "files": {**good["files"], name: entry}}, checkpoint / name) for name in ("more.pt", "../x", "x" * 300, "a\0b")),
         ({**good, "step": good["step"] + 1}, path),
     ]
     if chosen.random() < 0.5:
         value, named = chosen.choice(changed)
         path.write_text(json.dumps({**value, "seal": store.seal(value)}))
         return named
-    others: list[Any] = [{**good, "files": {**good["files"], "x" * 300: entry}}]
-    others += [{**good, "epoch": good["epoch"] + 1}, {**good, "config": "f" * 64}, [good], None, "text", 10**400]
+    others = [{**good, "epoch": good["epoch"] + 1}, {**good, "config": "f" * 64}, [good], None, "text", 10**400]
     texts = [json.dumps(value).encode() for value in [*(value for value, _ in changed), *others]]
     texts += [b"", b"{", b"\xff\xfe", bytes(300), b"[" * 100_000, b"1" * 10_000, b"NaN"]
     texts.append(json.dumps(good).replace(f'"bytes": {size}', '"bytes": 1e999').encode())
