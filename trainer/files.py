@@ -50,8 +50,10 @@ def clear_partials(folder: Path) -> None:
 
 def bytes_below(path: Path) -> int:
     """The size of a folder's files, or of a file; what vanishes or cannot be looked at counts as nothing."""
-    size = 0
-    for found in (path, *path.glob("*")):
+    size, inside = 0, list[Path]()
+    with contextlib.suppress(OSError):
+        inside = list(path.iterdir())
+    for found in (path, *inside):
         with contextlib.suppress(OSError):
             facts = found.lstat()
             size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
