@@ -91,10 +91,10 @@ class Unrepeatable(NoisyNet):
 
 
 class Exploding(NoisyNet):
-    """A model whose output overflows as soon as its weights have moved."""
+    """A model whose output is beyond the range of float32, on every processor, from the first step on."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images) * 1e30
+        return super().forward(images) * 1e30 * 1e30
 
 
 class Cornered(NoisyNet):
