@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,25 @@ def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
     partial.replace(path)
     if durable:
         fsync_folder(path.parent)
+
+
+def clear_partials(folder: Path) -> None:
+    """Remove what kills have left of `write_atomic` in a folder, as far as it can be removed; nobody may be writing there."""
+    for partial in folder.glob(".*.partial"):
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def bytes_below(path: Path) -> int:
+    """The size of a folder's files, or of a file; what vanishes or cannot be looked at counts as nothing."""
+    size, inside = 0, list[Path]()
+    with contextlib.suppress(OSError):
+        inside = list(path.iterdir())
+    for found in (path, *inside):
+        with contextlib.suppress(OSError):
+            facts = found.lstat()
+            size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
+    return size
 
 
 def write_json(path: Path, value: Any) -> None:

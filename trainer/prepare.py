@@ -72,6 +72,7 @@ def prepare(
         _check(fill(loaded.config, world_size), loaded, world_size)  # once more below: now, because the lock is a file already
     with _locked(run) as lock:
         Fence.wait(run.fence, fence_s)
+        run.clear_partials()
         prepared = _under_lock(run, lock, loaded, config_path, overrides, world_size, fresh)
     if not hold:
         lock.release()

@@ -28,6 +28,7 @@ from typing import Any
 from trainer.errors import RunFolderError
 from trainer.files import (
     append_jsonl,
+    clear_partials,
     fsync_folder,
     make_private,
     private,
@@ -131,6 +132,11 @@ class RunDir:
             if not (ours or beginning or empty_room):
                 return entry.name
         return None
+
+    def clear_partials(self) -> None:
+        """Remove the halves of files that kills have left. Call it with the lock and the fence held: nobody else may be writing."""
+        for folder in (self.path, self.checkpoints, self.heartbeats, *self.logs.glob("attempt-*")):
+            clear_partials(folder)
 
     def progress(self) -> bool:
         """Whether there is anything of training here: a checkpoint, whole or not, or a row of metrics."""

@@ -77,6 +77,7 @@ def _prepare_and_work(path: Path, overrides: list[str], outcome: _Outcome) -> in
                 run.check()
                 lock = RunLock(run.lock)
                 Fence.wait(run.fence, FENCE_S)
+                run.clear_partials()
         except OstinatoError:
             world.broadcast_int(1)
             raise

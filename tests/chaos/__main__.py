@@ -39,7 +39,7 @@ SCENARIOS: dict[str, Scenario] = {
     "no_tree": Scenario("healthy:no_tree", 1, 4, "the control: without the tree a resume changes the bits"),
     "kills": Scenario("kills:kills", 3, 30, "SIGKILL of a worker or the launcher: nothing stays, the next start goes on"),
     "signals": Scenario("signals:signals", 4, 60, "requests to stop, to any process at any moment: 0 or 75, at most one step lost"),
-    "crowd": Scenario("crowd:crowd", 1, 10, "many starts of one run at once: exactly one winner", (("starts", 8),)),
+    "crowd": Scenario("crowd:crowd", 2, 10, "many starts of one run at once: exactly one winner", (("starts", 8),)),
     "payload": Scenario("crowd:payload", 2, 8, "a pickle in the job's store and in a checkpoint never runs"),
     "healthy": Scenario("healthy:healthy", 6, 100, "undisturbed runs: exit code 0, no false alarm"),
     "operations": Scenario(

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 import random
 import shutil
+import socket
 import tempfile
 import time
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import FileStore
+from torch.distributed import FileStore, TCPStore
 
 from tests.chaos.kills import GONE_AFTER_S, HANG_S, command, undisturbed
 from tests.chaos.result import Result
-from tests.chaos.workload import End, newest_step, slow_config, write_config
+from tests.chaos.workload import End, lost_checkpoint, newest_step, slow_config, write_config
 from tests.support.family import Family, crowding
 from trainer.checkpoint import store
-from trainer.errors import BAD_CONFIG, DONE
+from trainer.errors import BAD_CONFIG, DONE, LOST, STOPPED, STUCK
 from trainer.rundir import RunDir, read_jsonl
 
 STARTS = 20
@@ -32,19 +36,23 @@ def crowd(seed: int, count: int = 10, starts: int = STARTS) -> Result:
         folder = Path(name)
         write_config(folder / "undisturbed", slow_config())
         reference = undisturbed(folder / "undisturbed", "c.yaml").end
+        resumed = 0
         for number in range(1, count + 1):
-            fault = _one_crowd(folder / f"crowd-{number}", starts, reference, random.Random(seed + number))
-            good += fault is None
+            stopped = (seed + number) % 2 == 0
+            fault = _one_crowd(folder / f"crowd-{number}", starts, reference, random.Random(seed + number), stopped)
+            good, resumed = good + (fault is None), resumed + stopped
             if fault is not None:
-                failures.append(f"crowd {number}: {fault}")
-    return Result("crowd", count, good, failures, f"{starts} starts each")
+                failures.append(f"crowd {number}, {'stopped before' if stopped else 'new'}: {fault}")
+    return Result("crowd", count, good, failures, f"{starts} starts each, {resumed} of runs that were stopped before")
 
 
-def _one_crowd(folder: Path, starts: int, reference: End, chosen: random.Random) -> str | None:
+def _one_crowd(folder: Path, starts: int, reference: End, chosen: random.Random, stopped: bool) -> str | None:
     """Start all, and open the data's gate when all but one have gone: nobody can win because another was done already."""
-    gate = folder / "gate"
+    gate, run = folder / "gate", RunDir(folder / "runs" / "c")
     config = write_config(folder, slow_config(data={"train": {"target": "tests.chaos.workload:SlowImages", "gate": str(gate)}}))
-    families = []
+    if stopped and (fault := _stop_midway(folder, config, gate)):
+        return fault
+    known, families = sum(1 for _ in read_jsonl(run.events)), []
     for _ in range(starts):
         families.append(Family(folder, *command(config)))
         time.sleep(chosen.choice((0.0, 0.0, chosen.uniform(0, 0.2))))
@@ -58,10 +66,27 @@ def _one_crowd(folder: Path, starts: int, reference: End, chosen: random.Random)
         for family in families:
             family.kill()
             family.launcher.communicate()
-    return _wrong_winners(RunDir(folder / "runs" / "c"), ends, reference)
+    return _wrong_winners(run, known, ends, reference)
 
 
-def _wrong_winners(run: RunDir, ends: list[tuple[int | None, str, str]], reference: End) -> str | None:
+def _stop_midway(folder: Path, config: str, gate: Path) -> str | None:
+    """Train for a while, and stop with a checkpoint; what is wrong, or None."""
+    gate.parent.mkdir(parents=True, exist_ok=True)
+    gate.touch()
+    family, run = Family(folder, *command(config)), RunDir(folder / "runs" / "c")
+    while family.launcher.poll() is None and newest_step(run) < 6:
+        time.sleep(0.01)
+    family.launcher.terminate()
+    code, out, err = family.end(HANG_S * crowding())
+    left = family.left_after(GONE_AFTER_S)
+    family.kill()
+    gate.unlink()
+    if code != STOPPED or left:
+        return f"the start before ended with {code}, not {STOPPED}, and left {left}: {(out + err)[-300:]}"
+    return None
+
+
+def _wrong_winners(run: RunDir, known: int, ends: list[tuple[int | None, str, str]], reference: End) -> str | None:
     """What is wrong with the ends of all starts, or None."""
     codes = [code for code, _, _ in ends]
     if sorted(codes, key=str) != sorted([DONE] + [BAD_CONFIG] * (len(ends) - 1), key=str):
@@ -70,10 +95,13 @@ def _wrong_winners(run: RunDir, ends: list[tuple[int | None, str, str]], referen
     for code, _, err in ends:
         if code == BAD_CONFIG and (err.count("\n") != 1 or "in use" not in err):
             return f"a loser says {err[-300:]!r}"
-    begun = [row for row in read_jsonl(run.events) if row["event"] in ("started", "resumed")]
-    created = [row for row in read_jsonl(run.events) if row["event"] == "created"]
-    if len(begun) != 1 or len(created) != 1:
-        return f"{len(created)} created it and {len(begun)} trained"
+    events = list(read_jsonl(run.events))
+    begun = [row["event"] for row in events[known:] if row["event"] in ("started", "resumed")]
+    created = sum(row["event"] == "created" for row in events)
+    if begun != ["resumed" if known else "started"] or created != 1:
+        return f"{created} created it, and those that trained: {begun}"
+    if fault := lost_checkpoint(events):
+        return fault
     others = [path.name for path in run.path.parent.iterdir() if path != run.path and not path.name.startswith(".")]
     return f"beside the run there is {others}" if others else End.of(run).difference(reference)
 
@@ -97,13 +125,15 @@ def payload(seed: int, count: int = 6) -> Result:
         pickle.loads(pickle.dumps(_Payload(control)))
         if not control.exists():
             failures.append("the control: the payload does nothing where it is unpickled")
+        if what := runs_from_an_open_store(folder / "torchrun"):
+            failures.append(f"the control: {what}, so nothing is proved about our store")
         write_config(folder / "undisturbed", slow_config())
         reference = undisturbed(folder / "undisturbed", "c.yaml").end
         written = 0
         for number in range(1, count + 1):
             here = folder / f"run-{number}"
             if number % 2:
-                fault, keys = _in_the_store(here, chosen)
+                fault, keys = _in_the_store(here, reference, chosen)
                 written += keys
             else:
                 fault = _in_a_checkpoint(here, reference)
@@ -115,8 +145,36 @@ def payload(seed: int, count: int = 6) -> Result:
     return Result("payload", count, good, failures, f"{written} keys of stores were written")
 
 
-def _in_the_store(folder: Path, chosen: random.Random) -> tuple[str | None, int]:
-    """Write it in all keys that there are, again and again until the end."""
+def runs_from_an_open_store(folder: Path) -> str | None:
+    """The same payload in the rendezvous of torchrun as it comes: a TCP store that anybody may write to. It must run; None: it did."""
+    folder.mkdir()
+    sentinel = folder / "it-ran"
+    (folder / "wait.py").write_text("import time\ntime.sleep(60)\n")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = int(listening.getsockname()[1])
+    family = Family(
+        folder,
+        *("--nnodes", "1", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", "job"),
+        *("--rdzv-endpoint", f"127.0.0.1:{port}", "wait.py"),
+        module="torch.distributed.run",
+    )
+    try:
+        store = TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=60))
+        key, limit = "torch.rendezvous.job", time.monotonic() + HANG_S * crowding()
+        store.wait([key], timedelta(seconds=60))
+        while not sentinel.exists() and family.launcher.poll() is None and time.monotonic() < limit:
+            store.set(key, base64.b64encode(pickle.dumps(_Payload(sentinel))))
+            time.sleep(0.1)
+        return None if sentinel.exists() else "torchrun's own store does not run the payload either"
+    except (RuntimeError, OSError) as fault:  # torch.distributed's errors are RuntimeErrors
+        return f"torchrun's store could not be reached ({str(fault).splitlines()[0]})"
+    finally:
+        family.kill()
+        family.launcher.communicate()
+
+
+def _in_the_store(folder: Path, reference: End, chosen: random.Random) -> tuple[str | None, int]:
+    """Write it in all keys and beside the store, again and again until the end."""
     sentinel, temporary = folder / "it-ran", folder / "tmp"
     config = write_config(folder, slow_config(supervision={"max_restarts": 0, "stuck_after_s": 10.0, "start_within_s": 15.0}))
     temporary.mkdir()
@@ -132,19 +190,27 @@ def _in_the_store(folder: Path, chosen: random.Random) -> tuple[str | None, int]
         code, out, err = family.end(HANG_S)
         if sentinel.exists():
             return "the payload ran from the store", written
-        if code is None or code < 0 or "Traceback" in err:
+        if code not in (DONE, LOST, STUCK) or "Traceback" in err:  # workers that cannot meet any more are lost, or wait
             return f"ended with {code}: {(out + err)[-300:]}", written
-        left = family.left_after(GONE_AFTER_S)
-        return (f"still there: {'; '.join(left)}" if left else None), written
+        if left := family.left_after(GONE_AFTER_S):
+            return f"still there: {'; '.join(left)}", written
+        return (End.of(run).difference(reference) if code == DONE else None), written
     finally:
         family.kill()
         family.launcher.communicate()
 
 
 def _overwrite(path: Path, value: bytes) -> int:
-    """Put the value under each key of a store; how many there were."""
+    """Put the value under each key of a store; how many there were. Another file becomes the value."""
+    if path.suffix:  # heartbeats and outcomes
+        with suppress(OSError):
+            path.write_bytes(value)
+        return 0
+    ours = path.parents[1] / "by-another-name"  # under its own name it may vanish, and torch would wait for it for minutes
     try:
-        found = FileStore(str(path), -1)
+        ours.unlink(missing_ok=True)
+        ours.hardlink_to(path)
+        found = FileStore(str(ours), -1)
         keys = found.list_keys()
         for key in keys:
             found.set(key, value)

@@ -67,31 +67,28 @@ def another_state(checkpoint: Path, chosen: random.Random) -> Path:
 
 
 def bad_manifest(checkpoint: Path, chosen: random.Random) -> Path:
-    """A manifest that is no manifest."""
+    """A manifest that is no manifest, or says what is not so; half of those that have a seal have a right one."""
     path = checkpoint / store.MANIFEST
     good = json.loads(path.read_bytes())
     size, entry = good["files"][store.STATE]["bytes"], good["files"][store.STATE]
-    changed: list[Any] = [
-        {key: value for key, value in good.items() if key != "files"},
-        {key: value for key, value in good.items() if key != "step"},
-        {**good, "files": {}},
-        {**good, "files": {store.STATE: {}}},
-        {**good, "files": {store.STATE: "x"}},
-        {**good, "files": {store.STATE: {**entry, "bytes": size + 1}}},
-        {**good, "files": {store.STATE: {**entry, "sha256": "0" * 64}}},
-        {**good, "files": {**good["files"], "more.pt": entry}},
-        {**good, "files": {**good["files"], "../x": entry}},
-        {**good, "files": {**good["files"], "x" * 300: entry}},
-        {**good, "files": {**good["files"], "a\0b": entry}},
-        {**good, "step": good["step"] + 1},
-        {**good, "epoch": good["epoch"] + 1},
-        {**good, "config": "f" * 64},
-        [good],
-        None,
-        "text",
-        10**400,
+    # What is changed, and the file that a reader has to name where the seal is right.
+    changed: list[tuple[dict[str, Any], Path]] = [
+        ({key: value for key, value in good.items() if key != "files"}, path),
+        ({key: value for key, value in good.items() if key != "step"}, path),
+        ({**good, "files": {}}, path),
+        ({**good, "files": {store.STATE: {}}}, path),
+        ({**good, "files": {store.STATE: "x"}}, path),
+        ({**good, "files": {store.STATE: {**entry, "bytes": size + 1}}}, checkpoint / store.STATE),
+        ({**good, "files": {store.STATE: {**entry, "sha256": "0" * 64}}}, checkpoint / store.STATE),
+        *(({**good, "files": {**good["files"], name: entry}}, checkpoint / name) for name in ("more.pt", "../x", "x" * 300, "a\0b")),
+        ({**good, "step": good["step"] + 1}, path),
     ]
-    texts = [json.dumps(value).encode() for value in changed]
+    if chosen.random() < 0.5:
+        value, named = chosen.choice(changed)
+        path.write_text(json.dumps({**value, "seal": store.seal(value)}))
+        return named
+    others = [{**good, "epoch": good["epoch"] + 1}, {**good, "config": "f" * 64}, [good], None, "text", 10**400]
+    texts = [json.dumps(value).encode() for value in [*(value for value, _ in changed), *others]]
     texts += [b"", b"{", b"\xff\xfe", bytes(300), b"[" * 100_000, b"1" * 10_000, b"NaN"]
     texts.append(json.dumps(good).replace(f'"bytes": {size}', '"bytes": 1e999').encode())
     path.write_bytes(chosen.choice(texts))

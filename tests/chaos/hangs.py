@@ -101,11 +101,12 @@ def gone_at(control: Path, process: subprocess.Popen[str]) -> float:
 def wrong(way: str, rank: int, delay: float, err: str) -> str:
     """What is wrong with the report; empty: nothing."""
     found = re.search(r"^rank (\d+) is (stuck|halted)", err, flags=re.MULTILINE)
-    lines = {"loop": "hanging.py:", "collective": "step.py:", "loader": "hanging.py:", "sigstop": ":"}
+    hanging = r"hanging\.py:\d+"
+    lines = {"loop": hanging, "loader": hanging, "collective": r"step\.py:\d+", "sigstop": r"after step \d+, at .+\.py:\d+"}
     if found is None or int(found[1]) != rank:
         return f"the wrong rank is named: {err}"
     sentence = err[found.start() :].splitlines()[0]
-    if lines[way] not in sentence:
+    if not re.search(lines[way], sentence):
         return f"the wrong line is named: {sentence}"
     if len(err.splitlines()) > 15:
         return f"{len(err.splitlines())} lines"

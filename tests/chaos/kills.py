@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,24 +61,30 @@ def kills(seed: int, count: int = 30) -> Result:
         folder = Path(name)
         write_config(folder / "undisturbed", _config(0))
         reference = undisturbed(folder / "undisturbed", "c.yaml")
-        while number < count:
+        killed: Counter[str] = Counter()
+        while number < count and runs < count:
             runs += 1
             here = folder / f"run-{runs}"
             config = write_config(here, _config(1 if runs % 3 == 1 else 0))
             done = 0
             for _ in range(min(KILLS_A_RUN, count - number)):
-                number += 1
-                who = "launcher" if number % 3 == 0 else "worker"
-                fault = _one_kill(here, config, who, reference, chosen)
-                done += fault is None
+                who = "launcher" if number % 3 == 2 else "worker"
+                hit, fault = _one_kill(here, config, who, reference, chosen)
                 if fault is not None:
+                    number += 1
                     failures.append(f"kill {number}: {fault}")
+                elif hit:  # what hit nobody proves nothing
+                    number += 1
+                    done += 1
+                    killed[who] += 1
             fault = go_on_to_the_end(here, config, reference)
             if fault is None:
                 good += done
             else:
                 failures.append(f"after kill {number}: {fault}")
-    return Result("kills", count, good, failures, f"{count - count // 3} of a worker, {count // 3} of the launcher, in {runs} runs")
+        if number < count:
+            failures.append(f"only {number} kills hit anybody")
+    return Result("kills", count, good, failures, f"{killed['worker']} of a worker, {killed['launcher']} of the launcher, in {runs} runs")
 
 
 def _config(loader_workers: int) -> Config:
@@ -85,39 +92,41 @@ def _config(loader_workers: int) -> Config:
     return slow_config(loader_workers, supervision={"max_restarts": 0})
 
 
-def _one_kill(folder: Path, config: str, who: str, reference: Reference, chosen: random.Random) -> str | None:
-    """Start, kill, look who is left; what is wrong, or None."""
+def _one_kill(folder: Path, config: str, who: str, reference: Reference, chosen: random.Random) -> tuple[bool, str | None]:
+    """Start, kill, look who is left; whether somebody was hit, and what is wrong, or None."""
     run, family = RunDir(folder / "runs" / "c"), Family(folder, *command(config))
     moment = chosen.choice([name for name in MOMENTS if name != "the end"])
     label = f"the {who} at {moment}"
     try:
         if not wait_for(moment, family, run, reference.start_s, chosen):
             code, out, err = family.end(HANG_S)
-            return None if code == 0 else f"{label}: ended with {code} before that: {(out + err)[-300:]}"
+            return False, None if code == 0 else f"{label}: ended with {code} before that: {(out + err)[-300:]}"
         ports = family.open_ports()
         if ports:
-            return f"{label}: listens on {', '.join(ports)}"
+            return True, f"{label}: listens on {', '.join(ports)}"
         victim = _victim(family, who, chosen)
+        if victim is None:
+            return False, None
         victim.kill()
         if victim.pid != family.launcher.pid:
             code, _, err = family.end(HANG_S * crowding())
             if code not in (LOST, 0):  # 0: it had done its part
-                return f"{label}: ended with {code}, not {LOST}: {err[-300:]}"
+                return True, f"{label}: ended with {code}, not {LOST}: {err[-300:]}"
         left = family.left_after(GONE_AFTER_S)
-        return f"{label}: still there {GONE_AFTER_S:.0f} s later: {'; '.join(left)}" if left else None
+        return True, f"{label}: still there {GONE_AFTER_S:.0f} s later: {'; '.join(left)}" if left else None
     except psutil.NoSuchProcess:
-        return None  # it ended in this instant
+        return False, None  # it ended in this instant
     finally:
         family.kill()
         family.launcher.communicate()
 
 
-def _victim(family: Family, who: str, chosen: random.Random) -> psutil.Process:
-    """A worker; where there is none yet, the launcher."""
+def _victim(family: Family, who: str, chosen: random.Random) -> psutil.Process | None:
+    """A worker or the launcher; None: there is no worker yet."""
+    if who == "launcher":
+        return psutil.Process(family.launcher.pid)
     workers = family.roles().get("worker", [])
-    if who == "worker" and workers:
-        return chosen.choice(workers)
-    return psutil.Process(family.launcher.pid)
+    return chosen.choice(workers) if workers else None
 
 
 def go_on_to_the_end(folder: Path, config: str, reference: Reference) -> str | None:

@@ -10,17 +10,22 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from launcher.cli import PLACE
 from tests.chaos.bad_inputs import SMALL, Case, cases
 from tests.chaos.result import Result
+from tests.support import jobs
 from tests.support.forked import Answer, Forks
 from tests.support.jobs import environment
+from trainer.rundir import RunDir
 
 MAX_LINE = 700
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LOCKS = ("lock", "fence")
+SHORT = ("train.epochs=1", "train.max_steps=2")  # for what is accepted, and trained
 
 
 def malformed(seed: int, count: int = 300, commands: int | None = None) -> Result:
@@ -38,7 +43,7 @@ def malformed(seed: int, count: int = 300, commands: int | None = None) -> Resul
         given = cases(seed, count, lambda dice: damaged_run(dice, template))
         real = set(random.Random(seed).sample([number for number, case in enumerate(given) if _may_be_real(case)], commands))
         for number, case in enumerate(given):
-            fault = _try(case, Path(base, str(number)), None if number in real else forks)
+            fault = _try(case, Path(base, str(number)), forks, number in real)
             if fault:
                 failures.append(f"{case.name}: {fault} (seed {seed}, count {count})")
     return Result("malformed", count, count - len(failures), failures, f"{len(real)} of them through the real command")
@@ -62,8 +67,8 @@ def _template(forks: Forks, base: Path) -> Path:
     return folder
 
 
-def _try(case: Case, base: Path, forks: Forks | None) -> str | None:
-    """Give one input; what is wrong about the answer."""
+def _try(case: Case, base: Path, forks: Forks, real: bool) -> str | None:
+    """Give one input, to a fork or to the real command; what is wrong about the answer."""
     work = base / "work"
     work.mkdir(parents=True)
     for name, data in case.files.items():
@@ -72,18 +77,32 @@ def _try(case: Case, base: Path, forks: Forks | None) -> str | None:
         path.write_bytes(data)
     if case.prepare is not None:
         case.prepare(work)
-    before = _tree(base)
-    answer = _really(case, work) if forks is None else forks.run(case.entry, case.arguments, work)
-    fault = _judged(case, answer, work, told_by_launcher=forks is None) or _files(case, answer, before, base)
+    if real and case.entry == "check":
+        case = _exactly(case, base, forks)
+    before, rows = _tree(base), _Rows.of(work)
+    answer = _really(case, work) if real else forks.run(case.entry, case.arguments, work)
+    fault = _judged(case, answer, work, told_by_launcher=real) or _files(case, answer, before, base) or rows.lost(case, answer, work)
     shutil.rmtree(base)
     return fault
 
 
+def _exactly(case: Case, base: Path, forks: Forks) -> Case:
+    """The case for the real command, with the one exit code that is right: what is refused stays refused, and what is accepted ends as
+    one worker alone ends."""
+    twin = base / "twin"
+    shutil.copytree(base / "work", twin)
+    given = [*case.arguments, *SHORT]
+    codes = (2,)
+    if 0 in case.codes and forks.run("check", given, twin).code == 0:
+        # 4: what cannot be refused by what the config says may not fit its data.
+        codes = (4,) if forks.run("worker", given, twin).code == 4 else (0,)
+    shutil.rmtree(twin)
+    return replace(case, arguments=given, codes=codes)
+
+
 def _really(case: Case, work: Path) -> Answer:
-    """Give it to the command itself; what is accepted trains for two steps at most."""
-    short = [] if case.entry == "worker" else ["train.epochs=1", "train.max_steps=2"]
-    arguments = ["train", case.arguments[0], *case.arguments[1:], *short]
-    command = [sys.executable, "-m", "launcher", *arguments]
+    """Give it to the command itself."""
+    command = [sys.executable, "-m", "launcher", "train", *case.arguments]
     try:
         done = subprocess.run(command, cwd=work, env=environment(), capture_output=True, timeout=180, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
@@ -93,9 +112,8 @@ def _really(case: Case, work: Path) -> Answer:
 
 def _judged(case: Case, answer: Answer, work: Path, *, told_by_launcher: bool) -> str | None:
     """What is wrong with the exit code or with what is said."""
-    codes = case.codes if not told_by_launcher or case.entry == "worker" else (*case.codes, 4)  # data that are not here
-    if answer.code not in codes:
-        return f"exit code {answer.code}, not {' or '.join(map(str, codes))}: {(answer.err or answer.out)[-400:]!r}"
+    if answer.code not in case.codes:
+        return f"exit code {answer.code}, not {' or '.join(map(str, case.codes))}: {(answer.err or answer.out)[-400:]!r}"
     said = answer.err
     if case.entry == "worker" and not told_by_launcher and answer.code != 0:
         outcomes = sorted(work.rglob("rank-0.outcome.json"))
@@ -143,15 +161,45 @@ def _files(case: Case, answer: Answer, before: dict[str, str], base: Path) -> st
     if answer.code == 2 and after != before:
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
         return f"a refusal that changed files: {changed[:5]}"
-    lost = [name for name, digest in before.items() if _kept(name) and digest not in after.values()]
-    return f"lost: {lost[:3]}" if lost and answer.code != 0 else None
+    lost = [name for name, digest in before.items() if _kept(name, answer) and digest not in after.values()]
+    return f"lost: {lost[:3]}" if lost else None
 
 
-def _kept(name: str) -> bool:
-    """What no failing start may lose: everything, but what each start writes anew."""
-    return not any(
-        part in name for part in ("/heartbeats/", "/events.jsonl", "/environment.json", "/logs/", "/system.jsonl", "/metrics.jsonl")
-    )
+def _kept(name: str, answer: Answer) -> bool:
+    """What no start may lose: everything, but what each start writes anew. `_Rows` looks into the files that only grow."""
+    anew = ["/heartbeats/", "/events.jsonl", "/environment.json", "/system.jsonl", "/metrics.jsonl"]
+    anew += ["/checkpoints/best.json", "/checkpoints/last.json"] if answer.code == 0 else []
+    return not any(part in name for part in anew)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is acknowledged in a run's files that only grow, before a start."""
+
+    events: bytes
+    metrics: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, work: Path) -> _Rows:
+        """Those of the damaged run."""
+        run = RunDir(work / "runs" / "config")
+        return cls(run.events.read_bytes() if run.events.is_file() else b"", jobs.rows(run) if run.metrics.is_file() else [])
+
+    def lost(self, case: Case, answer: Answer, work: Path) -> str | None:
+        """What is wrong with them after it: a row is gone, stands there twice, or a step has none."""
+        run, after = RunDir(work / "runs" / "config"), _Rows.of(work)
+        if not after.events.startswith(self.events):
+            return "lost: a part of events.jsonl"
+        gone = [row for row in self.metrics if row not in after.metrics]
+        if gone:
+            return f"lost: {len(gone)} rows of metrics.jsonl, the first is {gone[0]}"
+        if answer.code != 0 or not run.metrics.is_file() or not run.finished():
+            return None
+        steps = [row["step"] for row in after.metrics if row["split"] == "train" and "lr" in row]
+        wanted = list(range(1, max(steps, default=0) + 1))
+        # Rows that the damage has taken do not come back; no other is missing, and none stands there twice.
+        exact = steps == wanted if "metrics.jsonl" not in case.name else len(set(steps)) == len(steps)
+        return None if exact else f"the rows of metrics.jsonl are of the steps {steps}"
 
 
 def _tree(base: Path) -> dict[str, str]:
@@ -165,7 +213,7 @@ def _tree(base: Path) -> dict[str, str]:
 
 def damaged_run(dice: random.Random, template: Path) -> Case:
     """A run with a damaged file, that is to go on."""
-    what = dice.choice(["state", "manifest"])
+    what = dice.choice(["state", "state", "manifest", "manifest", "folder"])
     how = dice.choice(["flip", "cut", "zeros", "empty", "gone", "nonsense", "more"])
     scope = dice.choice(["newest", "newest", "all"])
     target = dice.choice(
@@ -183,12 +231,17 @@ def damaged_run(dice: random.Random, template: Path) -> Case:
             return
         names = sorted(p for p in (run / "checkpoints").glob("step-*"))
         for checkpoint in names if scope == "all" else names[-1:]:
-            _damage(checkpoint / ("state.pt" if what == "state" else "manifest.json"), how, rest)
+            if what == "folder":
+                shutil.rmtree(checkpoint)
+            else:
+                _damage(checkpoint / ("state.pt" if what == "state" else "manifest.json"), how, rest)
 
     if target != "checkpoint":
         return Case(f"{target}: {how}", "worker", ["config.yaml"], codes=(0,), prepare=damage)
     newest = "step-00000010"
     codes, said = ((3,), "checkpoint") if scope == "all" else ((0,), newest)
+    if what == "folder":
+        how, said = "gone", f"{newest} was saved here" if scope == "all" else ""
     return Case(f"{what} of {scope} checkpoints: {how}", "worker", ["config.yaml"], codes=codes, said=said, prepare=damage)
 
 

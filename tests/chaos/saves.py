@@ -125,7 +125,8 @@ def loss(run: RunDir, acked: Collection[str], kept: Collection[str]) -> str | No
 
 
 def goes_on(run: RunDir) -> str | None:
-    """What stands in the way of the next save; None: nothing, and it cleared away what the fault had left."""
+    """What stands in the way of the next start and its save; None: nothing, and they cleared away what the fault had left."""
+    run.clear_partials()  # as a start does
     steps = [order(name)[0] for name in store.names(run.checkpoints)]
     try:
         name = Save(max(steps, default=0) + 1, 20).to(run)
@@ -133,5 +134,5 @@ def goes_on(run: RunDir) -> str | None:
         return f"the next save fails: {type(fault).__name__}: {fault}"
     if store.newest_good(run.checkpoints) != (name, []) or defect(run.checkpoints / name):
         return f"the next save is not the newest good one: {store.newest_good(run.checkpoints)}"
-    left = [path.name for path in run.checkpoints.glob(".partial-*")]
+    left = [path.name for pattern in (".partial-*", ".*.partial") for path in run.path.rglob(pattern)]
     return f"the next save leaves {left[0]}" if left else None

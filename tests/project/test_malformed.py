@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.chaos import bad_inputs, malformed
 from tests.support.forked import Answer
+from trainer.rundir import RunDir
 
 
 def test_malformed_inputs_are_answered_as_documented_and_nothing_is_lost() -> None:
@@ -61,6 +62,44 @@ def test_files_that_come_or_go_are_found(tmp_path: Path) -> None:
     assert "strange name" in str(malformed._files(case, Answer(0, "", ""), before, tmp_path))
     (tmp_path / "x").write_text("")
     assert "outside" in str(malformed._files(case, Answer(0, "", ""), before, tmp_path))
+
+
+def test_rows_that_vanish_or_stand_twice_are_found(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "runs" / "config")
+    run.path.mkdir(parents=True)
+    rows = [{"split": "train", "step": step, "lr": 0.1, "attempt": 0} for step in (1, 2, 3)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    run.events.write_text('{"event": "checkpointed"}\n')
+    run.metrics.write_text(text)
+    before = malformed._Rows.of(tmp_path)
+    whole, torn = (bad_inputs.Case(name, "worker", ["config.yaml"]) for name in ("state of newest", "metrics.jsonl: cut"))
+    run.event("finished")
+    assert before.lost(whole, Answer(0, "", ""), tmp_path) is None
+    run.metrics.write_text(text.replace('"attempt": 0', '"attempt": 1'))
+    assert before.lost(whole, Answer(0, "", ""), tmp_path) is None  # trained again, and alike
+    run.metrics.write_text(text.partition("\n")[2])
+    assert "1 rows of metrics.jsonl" in str(before.lost(whole, Answer(0, "", ""), tmp_path))
+    assert "1 rows of metrics.jsonl" in str(before.lost(torn, Answer(3, "", ""), tmp_path))
+    run.metrics.write_text(text + text.splitlines()[2])
+    assert before.lost(whole, Answer(0, "", ""), tmp_path) is None  # half a line
+    run.metrics.write_text(text + text.splitlines()[2] + "\n")
+    for case in (whole, torn):
+        assert "of the steps [1, 2, 3, 3]" in str(before.lost(case, Answer(0, "", ""), tmp_path))
+    run.metrics.write_text(text + json.dumps({**rows[0], "step": 5}) + "\n")
+    assert "of the steps [1, 2, 3, 5]" in str(before.lost(whole, Answer(0, "", ""), tmp_path))
+    assert before.lost(torn, Answer(0, "", ""), tmp_path) is None
+    run.events.write_text("")
+    assert "events.jsonl" in str(before.lost(whole, Answer(0, "", ""), tmp_path))
+
+
+def test_what_is_lost_is_found_also_where_the_run_went_well(tmp_path: Path) -> None:
+    kept = tmp_path / "work" / "runs" / "config" / "checkpoints" / "step-00000002" / "state.pt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("weights")
+    before = malformed._tree(tmp_path)
+    kept.unlink()
+    case = bad_inputs.Case("x", "worker", ["config.yaml"])
+    assert "lost" in str(malformed._files(case, Answer(0, "", ""), before, tmp_path))
 
 
 def test_the_worker_must_say_one_line(tmp_path: Path) -> None:

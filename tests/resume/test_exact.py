@@ -133,3 +133,10 @@ def test_control_with_the_scheduler_made_after_loading_a_resumed_run_differs(tmp
         folder = fresh(tmp_path, f"equal-{equal}")
         run(config, folder, 3, stop_at=6)
         assert (run(config, folder, 3, sabotage=sabotage).weights == whole.weights) is equal
+
+
+def test_weights_in_another_order_of_memory_are_summed_at_their_own_places(tmp_path: Path) -> None:
+    config = make_config(6, model={"target": "tests.support.noisy:ChannelsLast"}, train={"epochs": 1})
+    alone = run_ranks(go_on, 1, config, fresh(tmp_path, "w1"), 99)[0]
+    for workers in (2, 3):
+        assert run_ranks(go_on, workers, config, fresh(tmp_path, f"w{workers}"), 99)[0] == alone

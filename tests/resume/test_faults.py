@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,9 @@ def test_the_same_model_trains_when_the_promise_is_given_up(tmp_path: Path) -> N
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_step_and_what_to_do(tmp_path: Path) -> None:
-    code, text = run(tmp_path, 2, "Exploding", 1e20)
+    code, text = run(tmp_path, 2, "Exploding")
     assert code == 4
-    assert "step 1: a gradient is not finite" in text
+    assert re.search(r"step 1: the training loss on rank [01] is not finite", text), text
     assert "optimizer.lr" in text
     assert "Traceback" not in text
 

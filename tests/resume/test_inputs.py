@@ -107,7 +107,7 @@ def test_no_secret_of_the_environment_the_repository_or_the_command_line_stands_
         "Credentials.json",
         "secrets/note.txt",
     )
-    for name in (*files, "net.py", "plain.txt"):
+    for name in (*files, "net.py", "plain.txt", "sweep.yaml", "start.sh"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("before\n" if name != "net.py" else "")
     git(tmp_path, "init", "-q")
@@ -117,7 +117,16 @@ def test_no_secret_of_the_environment_the_repository_or_the_command_line_stands_
     for name in files:
         (tmp_path / name).write_text(f"{canary()}\n")
     (tmp_path / "plain.txt").write_text("this change is kept\n")
+    (tmp_path / "sweep.yaml").write_text(
+        f"password: {canary()}\nwandb: {{hf_token: {canary()}, secret: {canary()} dry}}\nheaders:\n  Authorization: Bearer {canary()}\n"
+        f"db: postgres://me:p@{canary()}@host/x\ncredentials:\n  - {canary()}\nprivate_key: |\n  {canary()}\n  {canary()}\nlr: 0.25\n"
+    )
+    (tmp_path / "start.sh").write_text(
+        f"export WANDB_API_KEY={canary()}\nHF_TOKEN={canary()} ostinato train x.yaml --password {canary()}\n"
+        f"curl -H 'Authorization: Bearer {canary()}' 'https://example.org/?access_token={canary()}'\necho begun\n"
+    )
     code = f'from trainer.models.simple import MLP\nAPI_TOKEN = "{canary()}"\nURL = "https://me:{canary()}@example.org"\n'
+    code += f'import os\nos.environ["HF_TOKEN"] = "{canary()}"\nSECRET_KEY = "{canary()}"\nAPI_KEY=b"{canary()}"\n'
     (tmp_path / "net.py").write_text(
         code + "\n\ndef net(api_key: str) -> MLP:\n    return MLP(in_features=64, hidden=[8], num_classes=10)\n"
     )
@@ -132,7 +141,9 @@ def test_no_secret_of_the_environment_the_repository_or_the_command_line_stands_
     contents = {path.relative_to(run.path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
     entry = json.loads(contents[Path("environment.json")])[-1]
     assert "this change is kept" in entry["code"]["diff"]  # else nothing was looked at
-    assert len(canaries) >= 10
+    assert "lr: 0.25" in entry["code"]["diff"]
+    assert "echo begun" in entry["code"]["diff"]
+    assert len(canaries) >= 30
     assert [(name, n) for name, data in contents.items() for n, text in enumerate(canaries) if text.encode() in data] == []
     # What a config says stands in the config, and where it is copied whole; nowhere else.
     holders = {name.name for name, data in contents.items() if in_config.encode() in data}

@@ -58,6 +58,14 @@ def test_bad_updates_are_left_out_with_the_same_bits_on_any_number_of_workers_an
     assert found == whole
 
 
+def test_under_fp16_bad_losses_are_left_out_as_well_and_counted(tmp_path: Path) -> None:
+    config = poisoned(non_finite="skip", amp="fp16")
+    whole = run_ranks(go_on, 1, config, str(tmp_path / "w1"), 99)[0]
+    assert whole.finished
+    assert [row["skipped"] for row in whole.rows if "skipped" in row][-1] >= 2
+    assert run_ranks(go_on, 3, config, str(tmp_path / "w3"), 99)[0] == whole
+
+
 def test_too_many_left_out_in_a_row_end_the_run(tmp_path: Path) -> None:
     data = {"train": {"target": "tests.support.noisy:PoisonedImages", "bad": list(range(200))}}
     config = make_config(6, data=data, train={"epochs": 2, "non_finite": "skip", "max_skipped": 3})

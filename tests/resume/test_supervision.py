@@ -200,3 +200,128 @@ def test_nobody_beyond_this_machine_can_reach_a_job(config: Path) -> None:
     process.communicate(timeout=60)
     assert len(found) >= 4  # gloo's, one a worker
     assert set(found) <= {"127.0.0.1", "::1"}
+
+
+ABORTING = """
+import os
+from tests.support.noisy import NoisyImages
+
+class Images(NoisyImages):
+    def __init__(self, error=""):
+        super().__init__()
+        if os.environ.get("RANK") == "1":
+            {fault}
+"""
+
+
+def with_fault(folder: Path, fault: str) -> tuple[str, ...]:
+    """A data set of the user's that breaks on one rank while the job starts."""
+    (folder / "mine.py").write_text(ABORTING.format(fault=fault))
+    return ("train", "c.yaml", 'data.train={target: "mine:Images"}', "--nproc-per-node", "2", "supervision.max_restarts=0")
+
+
+def test_an_abort_during_the_start_is_a_failure_and_no_stop(config: Path) -> None:
+    done = ostinato(config, *with_fault(config, "os.abort()"))
+    assert done.returncode == 5
+    assert done.stderr.startswith("rank 1 was killed by SIGABRT")
+
+
+def test_a_users_broken_connection_is_the_users_error_and_no_lost_peer(config: Path) -> None:
+    done = ostinato(config, *with_fault(config, 'raise RuntimeError("Connection reset by peer")'))
+    assert done.returncode == 4
+    assert "mine.py:9" in done.stderr
+
+
+def fork_server(process: subprocess.Popen[str]) -> psutil.Process:
+    """The process that the workers are forked from."""
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.Error):
+                if "forkserver" in " ".join(child.cmdline()):
+                    return child
+        time.sleep(0.005)
+    raise AssertionError("there was none")
+
+
+@pytest.mark.parametrize("step", [0, 6])
+def test_a_job_whose_fork_server_is_killed_goes_on_by_itself(config: Path, step: int) -> None:
+    run = RunDir(config / "runs" / "c")
+    process = start(config, "train", "c.yaml", "--nproc-per-node", "2")
+    server = fork_server(process)
+    if step:
+        wait_for_step(run, step, process)
+    else:
+        while not run.config.exists():  # the workers are being started
+            time.sleep(0.005)
+    server.kill()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert len(events(run, "restarted")) == 1 or not step  # before the first worker a new one is simply made
+    assert same(run, reference(config))
+
+
+def test_a_reader_that_goes_away_does_not_stop_training(config: Path) -> None:
+    command = f"{sys.executable} -m launcher train c.yaml --nproc-per-node 2 | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        cwd=config,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.count("\n") == 1
+    assert same(RunDir(config / "runs" / "c"), reference(config))
+
+
+def test_a_terminal_that_is_closed_means_a_stop_with_a_checkpoint(config: Path) -> None:
+    ours, theirs = os.openpty()
+    run = RunDir(config / "runs" / "c")
+    process = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", sys.executable, "-m", "launcher", "train", "c.yaml", "train.epochs=200", "--nproc-per-node", "2"],
+        cwd=config,
+        env=environment(),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    wait_for_step(run, 6, process)  # type: ignore[arg-type]
+    os.close(ours)
+    assert process.wait(timeout=60) == 75
+    assert len(events(run, "stopped")) == 1
+
+
+def test_a_request_in_an_evaluation_that_is_slower_than_training_is_heard_after_a_batch(config: Path) -> None:
+    (config / "c.yaml").write_text(CONFIG.format(fault="", valid='SlowImages", seconds: 0.2, size: 200'))
+    run = RunDir(config / "runs" / "c")
+    process = start(config, "train", "c.yaml", "--nproc-per-node", "2", "data.batch_size=4", "supervision.grace_s=8")
+    wait_for_step(run, 50, process)  # short steps: the question is not asked in each
+    while read_json(run.heartbeat(0))["phase"] != "evaluate":
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert "supervision.grace_s" not in out
+    assert len(events(run, "stopped")) == 1
+
+
+def test_a_disk_that_stays_full_is_told_and_ends_the_run(config: Path) -> None:
+    (config / "runs").mkdir()
+    fill = "(while [ ! -d runs/c/checkpoints/step-00000004 ]; do sleep 0.02; done; cat /dev/zero > runs/filler) 2>/dev/null &"
+    command = f"{sys.executable} -m launcher train c.yaml train.epochs=200 --nproc-per-node 2"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", f"mount -t tmpfs -o size=3m none runs && {fill} {command}; code=$?; kill $! 2>/dev/null; exit $code"],
+        cwd=config,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 5, done.stderr
+    assert "No space left" in done.stderr
+    assert "starting again" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 10

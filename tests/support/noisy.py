@@ -91,10 +91,10 @@ class Unrepeatable(NoisyNet):
 
 
 class Exploding(NoisyNet):
-    """A model whose output overflows as soon as its weights have moved."""
+    """A model whose output is beyond the range of float32, on every processor, from the first step on."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return super().forward(images) * 1e30
+        return super().forward(images) * 1e30 * 1e30
 
 
 class Cornered(NoisyNet):
@@ -165,3 +165,11 @@ class Idle(NoisyNet):
         for layer in self.layers:
             images = layer(images)
         return images
+
+
+class ChannelsLast(NoisyNet):
+    """The same with its convolutions' weights in another order of memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -85,6 +85,41 @@ def test_an_atomic_write_replaces_the_whole_file_and_leaves_nothing_beside_it(tm
     assert [p.name for p in tmp_path.iterdir()] == ["value"]
 
 
+def test_what_kills_have_left_of_files_is_cleared_away_and_nothing_else_is(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "one")
+    run.create()
+    run.attempt_logs(3).mkdir()
+    halves = [run.path / ".config.yaml.17.partial", run.path / ".metrics.jsonl.18.partial", run.checkpoints / ".last.json.17.partial"]
+    halves += [run.heartbeats / ".rank-0.json.1.partial", run.attempt_logs(3) / ".rank-0.outcome.json.9.partial"]
+    for half in halves[1:]:
+        half.write_text("{")
+    (tmp_path / "other").write_text("mine")
+    halves[0].symlink_to(tmp_path / "other")
+    kept = [run.config, run.metrics, run.checkpoints / "last.json", run.path / "my.partial", run.path / ".hidden"]
+    for path in kept:
+        path.write_text("kept")
+    (run.checkpoints / ".partial-step-00000001").mkdir()  # the next write clears it away
+    (run.checkpoints / ".a.partial").mkdir()
+    run.clear_partials()
+    assert not any(os.path.lexists(half) for half in halves)
+    assert all(path.read_text() == "kept" for path in kept)
+    assert (tmp_path / "other").read_text() == "mine"
+    assert {p.name for p in run.checkpoints.iterdir()} == {"last.json", ".partial-step-00000001", ".a.partial"}
+
+
+def test_a_process_that_is_killed_in_a_write_leaves_a_half_that_is_cleared_away(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "one")
+    run.create()
+    code = (
+        "import os, signal, sys; from pathlib import Path; from trainer.rundir import write_atomic;"
+        "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL); write_atomic(Path(sys.argv[1]), b'x')"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run.checkpoints / "last.json")], cwd=ROOT)
+    assert [path.suffix for path in run.checkpoints.iterdir()] == [".partial"]
+    run.clear_partials()
+    assert list(run.checkpoints.iterdir()) == []
+
+
 def test_a_run_folder_is_its_owners_alone(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "runs" / "one")
     run.create()

@@ -162,9 +162,9 @@ def verify(checkpoint: Path, beat: Callable[[], None] | None = None) -> dict[str
         raise CheckpointError(f"{checkpoint / MANIFEST}: is of step {manifest['step']}; the checkpoint was renamed and cannot be used")
     for name, entry in manifest["files"].items():
         path = checkpoint / name
-        if Path(name).name != name or not path.is_file():
-            raise CheckpointError(f"{path}: missing; the checkpoint cannot be used")
         try:
+            if Path(name).name != name or not path.is_file():
+                raise CheckpointError(f"{path}: missing; the checkpoint cannot be used")
             size = path.stat().st_size
             if size != entry["bytes"]:
                 raise CheckpointError(f"{path}: {size} bytes where the manifest says {entry['bytes']}; the checkpoint cannot be used")

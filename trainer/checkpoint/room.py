@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -11,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from trainer.checkpoint.manifest import human, names
-from trainer.checkpoint.writer import too_slow
+from trainer.checkpoint.manifest import digest, human, names
 from trainer.config.schema import Config
 from trainer.errors import StorageError
-from trainer.files import private
+from trainer.files import bytes_below, private
 from trainer.fingerprint import named_tensors
 from trainer.state import TrainState, other_buffers
 
@@ -30,7 +30,9 @@ _OVERHEAD = 16 << 10  # names, records and the manifest
 
 
 def preflight(folder: Path, job: Job, grace_s: float) -> bool:
-    """Compare what will be saved with what the disk has; whether a save will take longer than `grace_s`, which is said.
+    """Compare what will be saved with what the disk has; whether a stop may need more than `grace_s`, which is said.
+
+    A stop that comes while a checkpoint is being written waits for it, and then makes its own.
 
     Args:
         folder: the run's ``checkpoints``.
@@ -48,23 +50,23 @@ def preflight(folder: Path, job: Job, grace_s: float) -> bool:
             raise StorageError(
                 f"{folder}: a checkpoint needs {human(size)}, and {human(free)} are free; free some space, or set run.root to another disk"
             )
-        count = kept(job.config, job.total_steps)
-        held = sum(file.stat().st_size for name in names(folder) for file in (folder / name).iterdir())
-        if free + held < count * size:
-            log.warning(
-                f"{folder}: up to {count} checkpoints of {human(size)} will be there, {human(count * size)} in all, and there is room for "
-                f"{human(free + held)}; lower checkpoint.keep_last, raise checkpoint.keep_every, or set run.root to another disk"
-            )
-        if size < PROBE_FROM:
-            return False
-        seconds = size * _seconds_per_byte(folder)
+        seconds = size * _seconds_per_byte(folder) if size >= PROBE_FROM else 0.0
     except OSError as fault:
         raise StorageError(
             f"{folder}: cannot be written ({fault.strerror}); set run.root to a folder of yours on a disk with room"
         ) from fault
-    if seconds > grace_s:
-        log.warning(too_slow(seconds, grace_s))
-    return seconds > grace_s
+    count, room = kept(job.config, job.total_steps), free + sum(bytes_below(folder / name) for name in names(folder))
+    if room < count * size:
+        log.warning(
+            f"{folder}: up to {count} checkpoints of {human(size)} will be there, {human(count * size)} in all, and there is room for "
+            f"{human(room)}; lower checkpoint.keep_last, raise checkpoint.keep_every, or set run.root to another disk"
+        )
+    if 2 * seconds > grace_s:
+        log.warning(
+            f"a stop may need up to {2 * seconds:.2g} s here, to wait for a save and make another, and supervision.grace_s allows "
+            f"{grace_s:g} s: the newest checkpoint may be lost; use a faster disk, or a longer grace period"
+        )
+    return 2 * seconds > grace_s
 
 
 def checkpoint_bytes(state: TrainState) -> int:
@@ -107,7 +109,7 @@ def kept(config: Config, total_steps: int) -> int:
 
 
 def _seconds_per_byte(folder: Path) -> float:
-    """The time of a small write that reaches the disk, by its size."""
+    """The time of a small write that reaches the disk and is read back, as a save's does, by its size."""
     trial = folder / ".partial-trial"  # what a kill leaves of it, the next write removes
     shutil.rmtree(trial, ignore_errors=True)
     trial.mkdir(mode=0o700)
@@ -119,6 +121,9 @@ def _seconds_per_byte(folder: Path) -> float:
                 file.write(block)
             file.flush()
             os.fsync(file.fileno())
+            with contextlib.suppress(OSError, AttributeError):  # not every system and disk lets go of what it remembers
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        digest(trial / "data")
         return (time.monotonic() - began) / PROBE_BYTES
     finally:
         shutil.rmtree(trial, ignore_errors=True)

@@ -8,6 +8,7 @@ a loader worker then starts in about 0.1 s.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import functools
 import multiprocessing
@@ -20,6 +21,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -83,14 +85,19 @@ def _enter_loader_worker(threads: int, deterministic: int, stacks: str | None, _
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     if stacks:
-        file = open(f"{stacks}.loader-{os.getpid()}.txt", "w", opener=private)  # noqa: SIM115 - open until the process ends
-        faulthandler.register(signal.SIGQUIT, file=file, all_threads=True, chain=False)
+        with contextlib.suppress(OSError):  # a full disk: reading goes on without
+            file = open(_stacks_of(stacks, os.getpid()), "w", opener=private)  # noqa: SIM115 - open until the process ends
+            faulthandler.register(signal.SIGQUIT, file=file, all_threads=True, chain=False)
     # The parent process is the fork server, so neither getppid nor a parent-death signal tells of the training worker's end.
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
+def _stacks_of(stacks: str, pid: int) -> Path:
+    return Path(f"{stacks}.loader-{pid}.txt")
+
+
 def stop_iterator(iterator: Any) -> None:
-    """End a DataLoader iterator's processes, also those that hang in a read."""
+    """End a DataLoader iterator's processes, also those that hang in a read; files for stacks that nobody asked for go with them."""
     if hasattr(iterator, "_shutdown_workers"):
         workers = [worker for worker in iterator._workers if worker.is_alive()]
         ender = threading.Timer(5.0, _kill, [workers])  # torch would wait and send SIGTERM, which they ignore
@@ -99,12 +106,21 @@ def stop_iterator(iterator: Any) -> None:
         iterator._shutdown_workers()
         ender.cancel()
         _kill(workers)
+        _remove_empty_stacks([worker.pid for worker in iterator._workers])
 
 
 def _kill(workers: list[Any]) -> None:
     for worker in workers:
         if worker.is_alive():
             worker.kill()
+
+
+def _remove_empty_stacks(pids: list[int]) -> None:
+    if stacks := os.environ.get(STACKS):
+        for path in (_stacks_of(stacks, pid) for pid in pids):
+            with contextlib.suppress(OSError):
+                if path.stat().st_size == 0:
+                    path.unlink()
 
 
 def _end_with_parent() -> None:

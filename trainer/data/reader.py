@@ -56,6 +56,14 @@ class _Unreadable(Exception):
     """A sample of which no other can take the place."""
 
 
+class _Ended(Exception):
+    """What came up while another was looked for ends the run."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.line)
+        self.failure = failure
+
+
 class Reader:
     """Reads one task at a time; a DataLoader takes it for a data set that reads many samples in one call.
 
@@ -94,31 +102,37 @@ class Reader:
 
     def _one_by_one(self, task: Task) -> Batch | Mended | Failure:
         samples: list[Any] = []
+        numbers: list[int] = []  # of the samples: bad ones are left out, or another takes their place
         bad: list[BadSample] = []
         for index, key in zip(task.indices.tolist(), sample_keys(task.indices, self.seed, task.epoch).tolist(), strict=True):
             seed_sample(key)
             try:
                 sample = self.dataset[index]
                 samples.append(sample if type(sample) is tuple and len(sample) == 2 else pair(sample))
+                numbers.append(index)
             except Exception as error:
                 if self.limit is None or isinstance(error, (MemoryError, OstinatoError)):
                     return self._failure(f"{said(self.dataset, index, error)} cannot be read", error)
                 bad.append(BadSample(index, said(self.dataset, index, error), reason(error), None))
                 if task.epoch != EVALUATION:
                     try:
-                        samples.append(self._next_readable(index, key, bad))
+                        number, sample = self._next_readable(index, key, bad)
                     except _Unreadable:
                         return Mended(None, tuple(bad))
+                    except _Ended as end:
+                        return end.failure
+                    samples.append(sample)
+                    numbers.append(number)
         if bad and not samples:
             return Mended(None, tuple(bad))
         try:
             inputs, targets = default_collate(samples)
         except Exception as error:
-            return self._failure(self._odd(task.indices, samples), error)
+            return self._failure(self._odd(numbers, samples), error)
         return Mended((inputs, targets), tuple(bad)) if bad else (inputs, targets)
 
-    def _next_readable(self, index: int, key: int, bad: list[BadSample]) -> Any:
-        """The sample that takes the place of a bad one; what is bad on the way to it is put down as well."""
+    def _next_readable(self, index: int, key: int, bad: list[BadSample]) -> tuple[int, Any]:
+        """The sample that takes the place of a bad one, with its number; what is bad on the way to it is put down as well."""
         first, n = len(bad) - 1, len(self.dataset)
         assert self.limit is not None
         for other in ((index + distance) % n for distance in range(1, n)):
@@ -127,25 +141,25 @@ class Reader:
             seed_sample(key)
             try:
                 sample = pair(self.dataset[other])
-            except (MemoryError, OstinatoError):
-                raise
             except Exception as error:
+                if isinstance(error, (MemoryError, OstinatoError)):
+                    raise _Ended(self._failure(f"{said(self.dataset, other, error)} cannot be read", error)) from error
                 bad.append(BadSample(other, said(self.dataset, other, error), reason(error), None))
             else:
                 bad[first:] = [one._replace(instead=other) for one in bad[first:]]
-                return sample
+                return other, sample
         raise _Unreadable
 
-    def _odd(self, indices: Indices, samples: list[Any]) -> str:
+    def _odd(self, numbers: list[int], samples: list[Any]) -> str:
         """Which sample does not go with the first one."""
-        for index, sample in zip(indices.tolist(), samples, strict=False):
+        for index, sample in zip(numbers, samples, strict=True):
             try:
                 default_collate([samples[0], sample])
             except Exception:
                 what = said(self.dataset, index)
                 if sample is samples[0]:
                     return f"{what} is of a kind that no batch can be made of"
-                first = said(self.dataset, int(indices[0]))
+                first = said(self.dataset, numbers[0])
                 return f"{what}, {_shapes(sample)}, does not go into one batch with {first}, {_shapes(samples[0])}"
         return "a batch cannot be made"
 

@@ -88,3 +88,11 @@ def test_the_order_of_dimensions_and_a_dictionarys_attributes_come_along() -> No
         assert all(torch.equal(found[name], tensor) for name, tensor in model.items())
         assert found._metadata == {"": {"version": 2}}
         assert found is not model
+
+
+def test_keys_that_look_alike_have_rooms_of_their_own() -> None:
+    staging = Staging()
+    state = {1: torch.zeros(3), "1": torch.ones(3), "a.b": torch.full((3,), 2.0), "a": {"b": torch.full((3,), 3.0)}}
+    for _ in range(2):
+        copied = staging.copy(state)
+        assert [float(t[0]) for t in (copied[1], copied["1"], copied["a.b"], copied["a"]["b"])] == [0.0, 1.0, 2.0, 3.0]

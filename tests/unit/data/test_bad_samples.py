@@ -21,7 +21,7 @@ from trainer.data.names import size_of
 from trainer.data.order import BatchPlan
 from trainer.data.transforms import Transformed
 from trainer.distributed import World
-from trainer.errors import TrainingError
+from trainer.errors import StorageError, TrainingError
 
 PLAN = BatchPlan(48, 12, 6, seed=3)  # every sample is read in each epoch
 HOLES = {0, 11, 17, 18, 19, 47}  # three in a row, and the last before the first
@@ -132,6 +132,49 @@ def test_running_out_of_memory_is_no_bad_sample() -> None:
 
     with pytest.raises(TrainingError, match="cannot be read: MemoryError: too much"):
         read(Hungry(48), BadSamples(99))
+
+
+class Troubled(Holed):
+    """The sample that is to take a bad one's place meets something worse than a bad sample."""
+
+    def __init__(self, trouble: Exception) -> None:
+        super().__init__(48, {17})
+        self.trouble = trouble
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        if index == 18:
+            raise self.trouble
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("loader_workers", [0, 1])
+@pytest.mark.parametrize("trouble", [MemoryError("too much"), StorageError("the disk is gone")], ids=["memory", "ours"])
+def test_what_is_worse_than_a_bad_sample_ends_the_run_also_where_it_would_take_a_place(trouble: Exception, loader_workers: int) -> None:
+    plan = BatchPlan(48, 18, 1, seed=0, shuffle=False)  # the first batch ends with the bad one
+    loader = TrainLoader(Troubled(trouble), plan, loader_workers=loader_workers, bad=BadSamples(9))
+    with contextlib.closing(loader), pytest.raises(TrainingError) as caught:
+        next(loader.epoch(0))
+    said = f"data set Troubled: sample 18 (images/18.png) cannot be read: {type(trouble).__name__}: {trouble} ("
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
+class Mixed(Holed):
+    """One that cannot be read, and one of another shape."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return (torch.zeros(5), index) if index == 7 else super().__getitem__(index)
+
+
+@pytest.mark.parametrize("bad", [{0, 3}, {3}, {6}])
+def test_the_sample_that_is_not_like_the_others_is_named_beside_bad_ones(bad: set[int]) -> None:
+    first = "sample 1" if 0 in bad else "sample 0"
+    text = rf"^data set Mixed: sample 7 \(images/7.png\), \[5\] and int, does not go into one batch with {first} "
+    with pytest.raises(TrainingError, match=text):
+        list(eval_batches(Mixed(12, bad), 12, bad=BadSamples(9)))
+    plan = BatchPlan(12, 12, 1, seed=0, shuffle=False)
+    with pytest.raises(TrainingError, match=text):
+        next(TrainLoader(Mixed(12, bad), plan, bad=BadSamples(9)).epoch(0))
 
 
 @pytest.mark.parametrize("loader_workers", [0, 2])

@@ -9,12 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.support.data_sets import Dice
 from tests.support.loading import close_while_stuck, read_into, read_some
 from tests.support.ranks import run_ranks
+from trainer.data.loader import TrainLoader, eval_batches, size_of_batch
+from trainer.data.order import BatchPlan
+from trainer.data.processes import STACKS
 
 
 @pytest.fixture
@@ -75,6 +80,34 @@ def test_a_daemonic_process_may_have_them() -> None:
     process.start()
     assert len(box.get(timeout=60)) == 2
     process.join()
+
+
+def evaluated(size: int = 12) -> int:
+    return sum(size_of_batch(inputs) for _, inputs, _ in eval_batches(Dice(size), 3, loader_workers=2))
+
+
+def test_files_for_stacks_go_with_them_unless_somebody_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STACKS, str(tmp_path / "rank-0.stack"))
+    for _ in range(2):
+        assert evaluated() == 12
+    assert list(tmp_path.iterdir()) == []
+    loader = TrainLoader(Dice(50), BatchPlan(50, 8, 4, seed=3), loader_workers=2)
+    next(loader.epoch(0))
+    asked, other = (worker.pid for worker in loader._iterator._workers)
+    file = tmp_path / f"rank-0.stack.loader-{asked}.txt"
+    assert {path.name for path in tmp_path.iterdir()} == {file.name, f"rank-0.stack.loader-{other}.txt"}
+    os.kill(asked, signal.SIGQUIT)
+    end = time.monotonic() + 20
+    while "File " not in file.read_text() and time.monotonic() < end:
+        time.sleep(0.02)
+    loader.close()
+    assert list(tmp_path.iterdir()) == [file]
+    assert "File " in file.read_text()
+
+
+def test_they_read_where_no_file_for_stacks_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STACKS, str(tmp_path / "nowhere" / "rank-0.stack"))
+    assert evaluated() == 12
 
 
 def test_closing_ends_one_that_hangs_in_a_read() -> None:
