@@ -50,8 +50,7 @@ def _look(config: Config) -> tuple[dict[str, dict[str, Any]], list[Any]]:
 
     found: dict[str, dict[str, Any]] = {}
     pictures: list[Any] = []
-    for split in _TITLES:
-        dataset = build.dataset(config, split)
+    for split, dataset in zip(_TITLES, build.datasets(config), strict=True):
         if dataset is None:
             continue
         seen = look_at(dataset, config.seed, training=split == "train")

@@ -13,6 +13,7 @@ from torch import nn
 
 from trainer.config.schema import Config, Target
 from trainer.config.targets import is_numbers
+from trainer.data import vocabulary
 from trainer.data.bad_samples import BadSamples
 from trainer.data.loader import TrainLoader
 from trainer.data.names import size_of
@@ -87,7 +88,7 @@ def build(config: Config, world: World, place: Place | None = None, *, resumes: 
     model = make_model(config, world, resumes)
     loss = make_loss(config, world)
     task = make_task(config, loss)
-    train_set, valid, test = (dataset(config, split) for split in ("train", "valid", "test"))
+    train_set, valid, test = datasets(config)
     for name, other in (("validation set", valid), ("test set", test)):
         if other is not None:
             check_same_classes(train_set, other, name)
@@ -224,12 +225,25 @@ def make_task(config: Config, loss: Any) -> Task:
     return found
 
 
+def datasets(config: Config) -> tuple[Any, Any | None, Any | None]:
+    """The training, the validation and the test set; where they have a vocabulary, it is the training set's.
+
+    Raises:
+        TrainingError: they have different ones, and cannot share.
+    """
+    train_set, valid, test = (dataset(config, split) for split in ("train", "valid", "test"))
+    vocabulary.share(train_set, valid, "validation set")
+    vocabulary.share(train_set, test, "test set")
+    return train_set, valid, test
+
+
 def dataset(config: Config, split: str) -> Any:
     """The data set of one split with its transforms; None where the config has none."""
     data = config.data
     target: Target | None = getattr(data, split)
     if split != "test" and data.valid_fraction is not None:
         rest, share = share_of(make("dataset", data.train), data.valid_fraction, data.split_seed, data.stratified)
+        vocabulary.fit_on_part(rest)
         found = rest if split == "train" else share
     elif target is None:
         return None

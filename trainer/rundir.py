@@ -8,6 +8,7 @@
       events.jsonl       created started resumed checkpointed stopped failed finished, with time and attempt
       metrics.jsonl      a line a logged step, an epoch's training and an evaluation
       metrics.csv        the same rows for spreadsheets, written when the run ends or stops
+      vocabulary.json    the words that inputs are counted by, where the data set has a vocabulary
       system.jsonl       CPU, memory and GPU use of each rank
       tensorboard/
       wandb/             what goes to Weights & Biases, if log.wandb asks for it
@@ -70,6 +71,7 @@ class RunDir:
         self.events = self.path / "events.jsonl"
         self.metrics = self.path / "metrics.jsonl"
         self.metrics_table = self.path / "metrics.csv"
+        self.vocabulary = self.path / "vocabulary.json"
         self.system = self.path / "system.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
@@ -107,7 +109,8 @@ class RunDir:
         Raises:
             RunFolderError: names the link, or what is in the folder besides.
         """
-        for path in (self.path, self.config, self.environment, self.events, self.metrics, self.system, self.lock, self.fence):
+        files = (self.config, self.environment, self.events, self.metrics, self.system, self.vocabulary, self.lock, self.fence)
+        for path in (self.path, *files):
             refuse_link(path)
         for room in (self.checkpoints, self.logs, self.heartbeats, self.tensorboard):
             refuse_link(room)

@@ -29,6 +29,7 @@ from trainer.checkpoint import store
 from trainer.checkpoint.saver import Saver
 from trainer.config.load import load
 from trainer.config.schema import Config
+from trainer.data import vocabulary
 from trainer.data.describe import describe
 from trainer.data.processes import STACKS
 from trainer.distributed import World, join, leave
@@ -123,6 +124,7 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
         writer = None
         if world.is_main:
             saver.preflight(job)
+            vocabulary.keep(job.train_set, run.vocabulary, resumed=name is not None)
             writer = open_writer(run, job, attempt)
             stack.callback(writer.close)
             stack.callback(heart.stop)  # before the writer closes: the last sample goes through it

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from tests.support import event_files
-from tests.support.jobs import DIGITS, ROOT, events, ostinato, pid_of, rows, start, wait_for_step, weights
+from tests.support.jobs import DIGITS, ROOT, environment, events, ostinato, pid_of, rows, start, wait_for_step, weights
 from trainer.metrics.options import curves, final_metrics
 from trainer.rundir import RunDir, read_json, read_jsonl
 
@@ -181,6 +182,42 @@ def test_a_run_that_is_resumed_after_its_last_epoch_has_everything_once(tmp_path
     assert [event.step for event in found.Images("confusion/test")] == [3 * STEPS]
 
 
+FULL_DISKS = """
+for each in tensorboard wandb; do mount -t tmpfs -o size=8k none "$0/$each" || exit 99; done
+"$@"
+code=$?
+for each in tensorboard wandb; do df --output=avail "$0/$each" | tail -n 1 >&2; done
+exit $code
+"""
+
+
+def test_a_board_and_wandb_on_full_disks_and_a_table_that_cannot_be_written_cost_nothing_else(tmp_path: Path, plain: RunDir) -> None:
+    command = ("train", str(DIGITS), *SETTINGS)
+    run = RunDir(tmp_path / "runs" / "digits")
+    first = start(tmp_path, *command, *NOTHING)
+    wait_for_step(run, 3, first)
+    first.send_signal(signal.SIGTERM)
+    out, err = first.communicate(timeout=120)
+    assert first.returncode == 75, (out, err)
+    run.metrics_table.unlink()
+    for folder in (run.metrics_table, run.tensorboard, run.path / "wandb"):
+        folder.mkdir()
+    words = ("unshare", "-m", "sh", "-c", FULL_DISKS, str(run.path), sys.executable, "-m", "launcher", *command, *EVERYTHING)
+    done = subprocess.run(
+        (*words, "log.wandb=project"),
+        cwd=tmp_path,
+        env=environment(WANDB_MODE="offline", HOME=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert (done.returncode, done.stderr.split()) == (0, ["0", "0"]), done.stdout + done.stderr  # both were full, and nobody shouted
+    assert done.stdout.count("TensorBoard is given up (OSError: [Errno 28] No space left on device)") == 1
+    assert done.stdout.count("metrics.csv could not be written (Is a directory)") == 1
+    assert weights(run) == weights(plain)
+    assert rows(run) == rows(plain)
+
+
 def test_wandb_that_is_not_installed_is_refused_before_anything_is_created(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['wandb'] = None\n")
     process = start(tmp_path, "train", str(DIGITS), "log.wandb=project", PYTHONPATH=os.pathsep.join((str(tmp_path), str(ROOT))))
@@ -192,10 +229,6 @@ def test_wandb_that_is_not_installed_is_refused_before_anything_is_created(tmp_p
     assert not (tmp_path / "runs").exists()
 
 
-needs_wandb = pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="pip install wandb")
-
-
-@needs_wandb
 def test_wandb_gets_the_config_and_every_row_once_and_nothing_else(tmp_path: Path, plain: RunDir) -> None:
     command = ("train", str(DIGITS), *SETTINGS, "log.wandb=project")
     run = RunDir(tmp_path / "runs" / "digits")
@@ -222,9 +255,9 @@ def test_wandb_gets_the_config_and_every_row_once_and_nothing_else(tmp_path: Pat
     assert len({path.name.rpartition("-")[2] for path in (run.path / "wandb").glob("offline-run-*")}) == 1  # one run, two attempts
 
 
-@needs_wandb
 def test_wandb_that_cannot_be_reached_is_given_up_in_a_line_and_training_goes_on(tmp_path: Path, plain: RunDir) -> None:
-    process = start(tmp_path, "train", str(DIGITS), *SETTINGS, *NOTHING, "log.wandb=project", HOME=str(tmp_path), WANDB_MODE="online")
+    nowhere = {"HOME": str(tmp_path), "WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": ""}
+    process = start(tmp_path, "train", str(DIGITS), *SETTINGS, *NOTHING, "log.wandb=project", **nowhere)
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err
     assert out.count("wandb is given up") == 1
@@ -233,7 +266,6 @@ def test_wandb_that_cannot_be_reached_is_given_up_in_a_line_and_training_goes_on
     assert rows(run) == rows(plain)
 
 
-@needs_wandb
 def test_no_process_of_wandbs_outlives_a_killed_job(tmp_path: Path) -> None:
     command = ("train", str(DIGITS), *SETTINGS, "train.epochs=500", "log.wandb=project", "supervision.max_restarts=0")
     run = RunDir(tmp_path / "runs" / "digits")

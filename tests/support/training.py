@@ -131,3 +131,34 @@ class Counting(NoisyNet):
 def calls(job: Job) -> int:
     """What `Counting` counted."""
     return int(job.state.model.get_submodule("0").calls)  # type: ignore[arg-type]
+
+
+def gradients(job: Job) -> Arrays:
+    """What the last update's gradients were, after clipping."""
+    return {name: value.grad.clone().numpy() for name, value in job.state.model.named_parameters() if value.grad is not None}
+
+
+class Casting(NoisyNet):
+    """Keeps the types in which its last layer answered, in training and in evaluation."""
+
+    seen: ClassVar[set[tuple[str, str]]] = set()
+
+    def forward(self, images: Tensor) -> Tensor:
+        output: Tensor = super().forward(images)
+        Casting.seen.add(("training" if self.training else "evaluation", str(output.dtype)))
+        return output
+
+
+def types(job: Job) -> set[tuple[str, str]]:
+    """What `Casting` has seen."""
+    return Casting.seen
+
+
+class Zeros:
+    """Sixty images that are all 0."""
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.zeros(1, 8, 8), index % 4

@@ -224,6 +224,14 @@ def test_a_strange_folder_and_a_file_in_the_runs_place_are_not_touched(folder: P
     assert not (folder / "runs" / "config" / "lock").exists()
 
 
+def test_batches_that_as_many_workers_cannot_mix_are_refused_once_their_number_is_known(folder: Path) -> None:
+    mixing = ("data.batch_size=4", "data.batch_transforms=[{target: cutmix, num_classes: 10}]")
+    with pytest.raises(ConfigError, match="cutmix has nothing to mix: batch_size 4 over 4 virtual ranks is one sample in a micro-batch"):
+        made(*mixing, workers=4)
+    assert not (folder / "runs" / "config").exists()
+    assert made(*mixing, workers=2).status == "created"
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 def test_of_many_starts_at_once_one_wins_and_the_others_touch_nothing(folder: Path, fresh: bool) -> None:
     if fresh:

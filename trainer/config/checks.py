@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from trainer.config.schema import Config, Target
 from trainer.config.strict_yaml import KeyPath, show
@@ -11,13 +12,20 @@ from trainer.config.strict_yaml import KeyPath, show
 Problem = tuple[KeyPath, str]
 
 _NEEDS_METRIC = ("plateau", "reducelronplateau")
+_MIXING = re.compile(r"(trainer\.data\.batch_transforms:.*|mixup|cutmix|mix_?up_?or_?cut_?mix)", re.IGNORECASE)
+_WRAPPERS = {
+    "in_memory": "{target: cifar10, root: data}",
+    "trainer.data.whole_batch:InMemory": "{target: cifar10, root: data}",
+    "features": "{target: resnet18}",
+    "trainer.models.features:features": "{target: resnet18}",
+}
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def problems(config: Config) -> list[Problem]:
     """Every contradiction, as (path, message)."""
     found = [*_batch(config), *_loss(config), *_hardware(config), *_supervision(config)]
-    found += [*_shares(config), *_validation(config)]
+    found += [*_shares(config), *_start(config), *_validation(config), *_unnamed(config)]
     for path, _, target in targets(config):
         found += _target_name(path, target)
     return found
@@ -39,7 +47,29 @@ def divisors(number: int) -> list[int]:
 
 
 def targets(config: Config) -> Iterator[tuple[KeyPath, str, Target]]:
-    """Every target of a config: where it stands, its kind in the registry, and itself."""
+    """Every target of a config: where it stands, its kind in the registry, and itself; those among another's arguments after that one."""
+    for path, kind, target in _outer_targets(config):
+        yield path, kind, target
+        yield from _inner_targets(path, kind, target.arguments if kind == "transform" else _wrapped(target))
+
+
+def _wrapped(target: Target) -> dict[str, Any]:
+    """The argument in which a target takes another one of its kind: a model, or a data set."""
+    return {"of": target.arguments.get("of")} if target.target in _WRAPPERS else {}
+
+
+def _inner_targets(path: KeyPath, kind: str, value: Any) -> Iterator[tuple[KeyPath, str, Target]]:
+    """The targets in a value, at any depth of lists and mappings: a transform's own argument is one wherever it stands."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in entries:
+        if isinstance(entry, dict) and isinstance(entry.get("target"), str) and entry["target"]:
+            yield (*path, key), kind, (target := Target.model_validate(entry))
+            yield from _inner_targets((*path, key), kind, target.arguments if kind == "transform" else _wrapped(target))
+        elif kind == "transform" and isinstance(entry, list):
+            yield from _inner_targets((*path, key), kind, entry)
+
+
+def _outer_targets(config: Config) -> Iterator[tuple[KeyPath, str, Target]]:
     yield ("model",), "model", config.model
     yield ("loss",), "loss", config.loss
     for split in ("train", "valid", "test"):
@@ -60,6 +90,14 @@ def _batch(config: Config) -> Iterator[Problem]:
     ranks = config.train.virtual_ranks
     if ranks != "auto" and (problem := batch_problem(config.data.batch_size, ranks)):
         yield ("data", "batch_size"), problem
+    mixing = [n for n, change in enumerate(config.data.batch_transforms) if _MIXING.fullmatch(change.target)]
+    if mixing and ranks == config.data.batch_size:
+        change = config.data.batch_transforms[mixing[0]].target
+        yield (
+            ("data", "batch_transforms", mixing[0]),
+            f"{change} has nothing to mix: batch_size {ranks} over {ranks} virtual ranks is one sample in a micro-batch; "
+            "use a larger batch, or fewer virtual ranks",
+        )
 
 
 def _loss(config: Config) -> Iterator[Problem]:
@@ -76,6 +114,10 @@ def _hardware(config: Config) -> Iterator[Problem]:
             ("hardware", "cudnn_benchmark"),
             "it gives other bits in each run, and hardware.deterministic is true; set one of them to false",
         )
+    if config.train.sync_batchnorm and config.hardware.device == "cpu":
+        yield ("train", "sync_batchnorm"), "it needs CUDA, and hardware.device is cpu; leave it out"
+    if config.train.compile and config.train.recompute:
+        yield ("train", "recompute"), "torch.compile decides itself what is computed again; leave out one of the two"
 
 
 def _supervision(config: Config) -> Iterator[Problem]:
@@ -100,6 +142,29 @@ def _shares(config: Config) -> Iterator[Problem]:
     if swa is not None and swa.start_epoch >= config.train.epochs:
         last = config.train.epochs - 1
         yield ("train", "swa", "start_epoch"), f"there is no epoch {swa.start_epoch}: counted from 0, the last one is {last}"
+    if swa is not None and swa.start_epoch == 0 and config.train.ema is not None:
+        yield (
+            ("train", "ema"),
+            "train.swa is evaluated in its place from epoch 0 on; leave out one of the two, or let train.swa start later",
+        )
+
+
+def _start(config: Config) -> Iterator[Problem]:
+    """What is said about pretrained weights, where there are none."""
+    start, without = config.start, "it is about start.pretrained, which is not set"
+    if start.pretrained is None and start.skip:
+        yield ("start", "skip"), without
+    if start.pretrained is None and not start.strict:
+        yield ("start", "strict"), without
+
+
+def _unnamed(config: Config) -> Iterator[Problem]:
+    """What must hold a target, and holds none."""
+    for path, _, target in targets(config):
+        if target.target in _WRAPPERS and "of" in target.arguments:
+            inside = target.arguments["of"]
+            if not isinstance(inside, dict) or not isinstance(inside.get("target"), str) or not inside["target"]:
+                yield (*path, "of"), f"must be a mapping with a target, such as {_WRAPPERS[target.target]}, not {show(inside)}"
 
 
 def _validation(config: Config) -> Iterator[Problem]:

@@ -103,7 +103,7 @@ class GroupRule(Section):
     """A group of parameters with settings of its own; the first rule that matches a parameter counts."""
 
     match: str | list[str]
-    """Names of parameters, with ``*``: ``fc.*``; or ``norms`` and ``biases`` for all of these."""
+    """Names of parameters, with ``*``: ``fc.*``; or ``norms``, ``biases`` and ``head`` (the last layer, whatever it is called)."""
 
     lr: PositiveFloat | None = None
     """Its learning rate; the optimizer's when left out."""
@@ -119,10 +119,10 @@ class FreezeRule(Section):
     """Parameters that do not train."""
 
     match: str | list[str]
-    """Names of parameters, with ``*``: ``layer1.*``."""
+    """Names of parameters, with ``*``: ``layer1.*``; or ``norms``, ``biases`` and ``head``."""
 
     but: str | list[str] = []
-    """Names that train all the same: ``fc.*``."""
+    """Names that train all the same: ``fc.*``, or ``head``, the last layer whatever it is called."""
 
     until_epoch: PositiveInt | None = None
     """They train from this epoch on (counted from 0); left out: never."""
@@ -135,7 +135,7 @@ class InitRule(Target):
     """How some parameters begin: a function of ``torch.nn.init`` and its arguments."""
 
     match: str | list[str]
-    """Names of parameters, with ``*``: ``*.weight``."""
+    """Names of parameters, with ``*``: ``*.weight``; or ``norms``, ``biases`` and ``head``."""
 
 
 class StartSection(Section):
@@ -148,7 +148,7 @@ class StartSection(Section):
     """Every tensor must fit; false: those that do not are left as they are, and said."""
 
     skip: str | list[str] = []
-    """Names that are not taken from ``pretrained``, with ``*``: a head for other classes, ``fc.*``."""
+    """Names that are not taken from ``pretrained``, with ``*``: ``fc.*``, or ``head`` where it is for other classes."""
 
     init: list[InitRule] = []
     """Applied in turn before ``pretrained`` is loaded."""

@@ -38,7 +38,7 @@ def check_targets(loaded: Loaded) -> None:
         ConfigError: with every problem, one line each.
     """
     found: list[Problem] = []
-    for path, kind, target in targets(loaded.config):
+    for path, kind, target in reversed([*targets(loaded.config)]):  # a target among another's arguments before that one
         try:
             called = resolve(kind, target.target)
         except ConfigError as error:
@@ -46,9 +46,10 @@ def check_targets(loaded: Loaded) -> None:
             continue
         wrong = [*_wrong_kind(path, kind, called)]
         wrong = wrong or [*_arguments(path, kind, target, called)]
-        found += wrong or _trial(path, kind, target, called, loaded.config.train.epochs)
+        wrong_inside = any(inner[: len(path)] == path for inner, _ in found)
+        found += wrong if wrong or wrong_inside else _trial(path, kind, target, called, loaded.config.train.epochs)
     if found:
-        raise loaded.error(*found)
+        raise loaded.error(*reversed(found))
 
 
 def _wrong_kind(path: KeyPath, kind: str, called: Callable[..., Any]) -> Iterator[Problem]:
@@ -103,7 +104,7 @@ def _arguments(path: KeyPath, kind: str, target: Target, called: Callable[..., A
         if name in passed:
             yield (*path, name), f"the trainer passes '{name}' itself; leave it out"
         elif name in named:
-            if not accepts(named[name], value) and not (kind == "loss" and is_numbers(value)):  # class weights: made a tensor
+            if not _can_be(kind, named[name], value):
                 wanted = named[name].annotation
                 yield (*path, name), f"must be {describe(wanted)}, not {show(value)}{hint(wanted, value)}"
         elif not takes_any:
@@ -115,6 +116,19 @@ def _arguments(path: KeyPath, kind: str, target: Target, called: Callable[..., A
     missing = [name for name in passed if name not in named and not takes_any] if kind == "schedule" else []
     if missing:
         yield (*path, "target"), f"{target.target} is no schedule: it does not take '{missing[0]}'"
+
+
+def _can_be(kind: str, parameter: inspect.Parameter, value: Any) -> bool:
+    if kind == "loss" and is_numbers(value):
+        return True  # class weights: made a tensor
+    return accepts(parameter, _as_made(value) if kind == "transform" else value)
+
+
+def _as_made(value: Any) -> Any:
+    """A transform's argument, a callable (any) wherever another transform stands in it."""
+    if isinstance(value, list):
+        return [_as_made(entry) for entry in value]
+    return _as_made if isinstance(value, dict) and isinstance(value.get("target"), str) else value
 
 
 def _passed_by_us(kind: str, called: Callable[..., Any], parameters: list[inspect.Parameter]) -> list[str]:

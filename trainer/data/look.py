@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from trainer.data.keys import EVALUATION, sample_keys, seed_sample
-from trainer.data.labels import _labels as labels_at_hand
+from trainer.data.labels import labels_of
 from trainer.data.names import name_of, pair, reason, said, size_of
 from trainer.data.order import permute
 from trainer.data.pictures import as_picture
@@ -171,7 +171,7 @@ def _label(target: Any, names: list[str]) -> str:
 
 def _count_classes(facts: Facts, dataset: Any, read: list[Any], names: list[str]) -> None:
     """Samples of each class; from all labels where the data set has them at hand."""
-    labels = labels_at_hand(dataset)
+    labels = labels_of(dataset)
     if labels is None or len(labels) != facts.samples:
         if not all(isinstance(target, int) or (isinstance(target, torch.Tensor) and target.ndim == 0) for target in read):
             return

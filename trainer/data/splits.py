@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.data.labels import _labels as labels_at_hand
+from trainer.data.keys import SPLIT
+from trainer.data.labels import labels_of
 from trainer.data.names import name_of
 from trainer.data.order import Indices, permute
 from trainer.errors import TrainingError
 from trainer.seed import mix
 
-SPLIT = 16  # first word of a key, beside those in `trainer.seed` and `trainer.data.keys`
 _BLOCK = 4096
 
 
@@ -48,7 +48,7 @@ class Subset:
         Raises:
             AttributeError: the whole set has none at hand.
         """
-        found = labels_at_hand(self.dataset)
+        found = labels_of(self.dataset)
         if found is None:
             raise AttributeError("targets")
         return np.asarray(found[self.indices])
@@ -126,7 +126,7 @@ def class_labels(dataset: Any) -> NDArray[np.int64]:
     Raises:
         TrainingError: they are not at hand, or are no class numbers.
     """
-    labels = labels_at_hand(dataset)
+    labels = labels_of(dataset)
     if labels is None and hasattr(dataset, "get_batch"):
         blocks = [np.arange(start, min(start + _BLOCK, len(dataset))) for start in range(0, len(dataset), _BLOCK)]
         labels = np.concatenate([np.asarray(dataset.get_batch(block)[1]) for block in blocks])

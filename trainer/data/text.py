@@ -37,7 +37,8 @@ class BagOfWords:
         test_fraction: the share of the test part.
         seed: which texts go where; the job's seed plays no part in it.
         max_features: the most frequent words only.
-        vocabulary: a vocabulary that `save` wrote, instead of one of this file; or another CSV file, all of whose texts it is made from.
+        vocabulary: a vocabulary that `save` wrote (a run's ``vocabulary.json``), instead of one of this file; or another CSV file, all of
+            whose texts it is made from. The validation and the test set of a job need none: they take the training set's.
         delimiter: what stands between two cells; ``tab`` for a tabulator.
     """
 
@@ -57,6 +58,8 @@ class BagOfWords:
         if split not in (*_SPLITS, "all"):
             raise TrainingError(f"bag_of_words: there is no split {one_line(str(split), 40)!r}; use train, valid, test or all")
         texts, labels = _texts(path, text, label, delimiter)
+        self.path, self.label, self.max_features = path, label, max_features
+        self.named = vocabulary is not None
         known: list[str] | None = None
         if vocabulary is None:
             targets, self.classes = class_numbers(labels)
@@ -72,9 +75,9 @@ class BagOfWords:
         if known is None:
             fitted_on = parts["all" if split == "all" else "train"]
             known = most_frequent([texts[i] for i in fitted_on], max_features, path)
-        self.vocabulary = known
         mine = parts[split]
-        self._counts = _vectorizer(known).transform([texts[i] for i in mine])
+        self._texts, self._labels = [texts[i] for i in mine], [labels[i] for i in mine]
+        self._count(known)
         self.targets = torch.from_numpy(targets[mine])
 
     def __len__(self) -> int:
@@ -89,6 +92,25 @@ class BagOfWords:
         """Many texts, float32 (m, words), and their classes, int64 (m,)."""
         rows = self._counts[indices].toarray().astype(np.float32)
         return torch.from_numpy(rows), self.targets[torch.from_numpy(indices)]
+
+    def _count(self, vocabulary: list[str]) -> None:
+        self.vocabulary = vocabulary
+        self._counts = _vectorizer(vocabulary).transform(self._texts)
+
+    def fit_on(self, indices: Indices) -> None:
+        """Make the vocabulary of some of these texts alone: the rest is for validation. One that was named stays."""
+        if not self.named:
+            self._count(most_frequent([self._texts[i] for i in indices], self.max_features, self.path))
+
+    def take_vocabulary(self, other: BagOfWords) -> None:
+        """Count the words of another set's vocabulary, and number the classes as there.
+
+        Raises:
+            TrainingError: a label is none of its classes.
+        """
+        self.targets = torch.from_numpy(_numbers(self.path, self.label, self._labels, other.classes))
+        self.classes = list(other.classes)
+        self._count(list(other.vocabulary))
 
     def save(self, path: str | Path) -> None:
         """Write the vocabulary and the classes as JSON, for the argument ``vocabulary``."""

@@ -114,6 +114,7 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter  # late: not before the first step
 
         make_private(self.folder)
+        _keep_quiet()
         self._writer = SummaryWriter(str(self.folder), purge_step=self.forget_from)
         for file in self.folder.iterdir():
             if not file.is_symlink():
@@ -123,3 +124,16 @@ class Board:
     def _flush(self) -> None:
         if self._writer is not None:
             self._writer.flush()
+
+
+def _keep_quiet() -> None:
+    """TensorBoard's own thread prints a traceback when a disk is full; the fault reaches us as well, and one line says it."""
+    usual = threading.excepthook
+    if usual.__module__ == __name__:
+        return
+
+    def hook(fault: threading.ExceptHookArgs) -> None:
+        if type(fault.thread).__module__ != "tensorboard.summary.writer.event_file_writer":
+            usual(fault)
+
+    threading.excepthook = hook

@@ -8,6 +8,7 @@ import logging
 import math
 from typing import TYPE_CHECKING, Any
 
+from trainer.data.names import reason
 from trainer.metrics.board import Board
 from trainer.metrics.options import curves, scalar_options
 from trainer.metrics.table import write_table
@@ -67,8 +68,12 @@ class MetricsWriter:
                 follower.close()
         try:
             write_table(self.run)
-        except OSError as fault:
-            log.warning("%s could not be written (%s); metrics.jsonl is whole", self.run.metrics_table, fault.strerror)
+        except Exception as fault:  # whatever it is, it must not end a run that is done
+            log.warning(
+                "%s could not be written (%s); metrics.jsonl is whole",
+                self.run.metrics_table,
+                getattr(fault, "strerror", None) or reason(fault),
+            )
 
 
 def open_writer(run: RunDir, job: Job, attempt: int) -> MetricsWriter:

@@ -146,7 +146,6 @@ def test_images_and_convolutions_are_kept_in_channels_last_memory() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, where it imports its compiler
 def test_a_compiled_model_keeps_its_names_and_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")  # in this process: a pool of others takes longer to start than this to compile
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     compiled = torch.compiler.is_compiling  # what runs inside a compiled function knows it
 
