@@ -82,11 +82,15 @@ def train(
   ostinato inspect runs/digits
   ostinato inspect runs/digits --checkpoint best
   ostinato inspect data configs/digits.yaml
-  ostinato inspect data configs/digits.yaml data.valid_fraction=0.2 data.valid=null --json"""
+  ostinato inspect data configs/digits.yaml data.valid_fraction=0.2 data.valid=null --json
+  ostinato inspect data configs/digits.yaml --tensorboard runs/look"""
 )
 def inspect(
     what: Annotated[list[str], typer.Argument(metavar="RUN | data CONFIG [KEY=VALUE]...", help="A run folder; or 'data' and a config.")],
     checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="NAME", help="Say what is in this one.")] = None,
+    tensorboard: Annotated[
+        str | None, typer.Option("--tensorboard", metavar="DIR", help="With data: put the picture there as well.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """List a run's checkpoints, each one verified, or say what a config's data sets are.
@@ -99,7 +103,9 @@ def inspect(
             raise ConfigError("command line: --checkpoint: it belongs to a run, and this is 'inspect data'; leave it out")
         from launcher.look import look
 
-        raise typer.Exit(look(what[1], what[2:], as_json=as_json))
+        raise typer.Exit(look(what[1], what[2:], as_json=as_json, tensorboard=tensorboard))
+    if tensorboard is not None:
+        raise ConfigError("command line: --tensorboard: it belongs to 'inspect data CONFIG'; leave it out")
     if len(what) > 1:
         raise ConfigError(f"command line: {what[1]}: one run at a time; a config's data sets are shown by 'inspect data CONFIG'")
     from launcher.inspect import inspect

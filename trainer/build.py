@@ -187,6 +187,8 @@ def make_optimizer(config: Config, model: nn.Module, frozen: Frozen) -> torch.op
     groups = parameter_groups(model, config.groups, frozen.for_ever)
     if not any(group["params"] for group in groups):
         raise TrainingError("model: it has no trainable parameter")
+    if frozen.all_until is not None:
+        raise TrainingError(f"freeze: no parameter trains before epoch {frozen.all_until}; leave one free from the beginning (but: head)")
     optimizer: torch.optim.Optimizer = make("optimizer", config.optimizer, groups)
     refuse_idle(optimizer, config.groups)
     factor = config.data.batch_size / config.train.lr_for_batch if config.train.lr_for_batch is not None else 1.0
@@ -199,7 +201,9 @@ def make_optimizer(config: Config, model: nn.Module, frozen: Frozen) -> torch.op
 def batch_transforms(config: Config, train_set: Any) -> list[Any]:
     """The transforms of whole micro-batches, told how many classes there are."""
     changes = [make("batch_transform", target) for target in config.data.batch_transforms]
-    classes = len(train_set.classes) if hasattr(train_set, "classes") else config.model.arguments.get("num_classes")
+    classes = config.model.arguments.get("num_classes")  # before the set's: its labels may lack the highest class
+    if not isinstance(classes, int) and hasattr(train_set, "classes"):
+        classes = len(train_set.classes)
     for change in changes:
         if getattr(change, "num_classes", 0) is None:
             change.num_classes = classes
@@ -260,7 +264,7 @@ def make_schedule(config: Config, optimizer: torch.optim.Optimizer, total_steps:
     if inspect.isclass(called) and issubclass(called, torch.optim.lr_scheduler.LRScheduler):
         return TorchLearningRate(optimizer, make("schedule", target, optimizer))
     if called is Plateau:
-        return PlateauLearningRate(optimizer, make("schedule", target))
+        return PlateauLearningRate(optimizer, make("schedule", target), steps_per_epoch)
     factor = functools.partial(called, total_steps=total_steps, steps_per_epoch=steps_per_epoch, **target.arguments)
     try:
         factor(0)

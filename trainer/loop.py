@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from trainer import fingerprint
 from trainer.agreement import Agreement
+from trainer.averaged import average, swapped_in
 from trainer.build import Job, thaw
 from trainer.checkpoint.saver import Saver
 from trainer.config.schema import Config
-from trainer.data.loader import eval_batches
-from trainer.errors import TrainingError
+from trainer.errors import ConfigError, TrainingError
 from trainer.evaluate import Measured, evaluate, try_some
 from trainer.files import write_atomic
 from trainer.metrics.drawings import draw_end, draw_epoch, draw_evaluation, draw_start
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
 from trainer.non_finite import check_losses, look_for_non_finite
-from trainer.step import to_device
 from trainer.stop import StopRequest
+from trainer.tasks.base import less_is_better_of, no_direction
 
 log = logging.getLogger("trainer")
 
@@ -120,15 +118,14 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     """Close the epoch: its means, the validation, the best so far, a checkpoint. False: stopped on request, the epoch still open."""
     state, config, writer = job.state, job.config, around.writer
     check_losses(job)
-    average(job)
+    if not average(job, begin_evaluation(job, around)):
+        return leave_open(job, around)
     valid: dict[str, float] = {}
     last = state.step == job.total_steps
     if job.valid is not None and ((state.epoch + 1) % config.train.evaluate_every == 0 or last):
         found = evaluate_set(job, around, "valid")
         if found is None:
-            job.place.phase = "save"
-            around.saver.save(job, writer)  # after it the evaluation begins anew
-            return False
+            return leave_open(job, around)
         valid = found.metrics
         write_details(job, around, "valid", found)
     if job.bad is not None:
@@ -136,11 +133,12 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     trained = state.meters.close_epoch(job.world)
     state.epoch += 1
     watched, is_best = watch(job, valid)
+    rates = learning_rates(job)  # the epoch's own: the schedule may move them now
     state.schedule.end_epoch(watched, less_is_better(job, valid))
     state.epoch_step = 0
     if writer is not None:
         now = time.time()
-        writer.row(now, "epoch", state.step, state.epoch, {**trained, **learning_rates(job)})
+        writer.row(now, "epoch", state.step, state.epoch, {**trained, **rates})
         if valid:
             writer.row(now, "valid", state.step, state.epoch, valid)
         draw_epoch(job, writer)
@@ -150,19 +148,15 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     return True
 
 
-def average(job: Job) -> None:
-    """Take the epoch's weights into the stochastic average, whose BatchNorm statistics are computed anew."""
-    swa, section = job.state.swa, job.config.train.swa
-    if swa is None or section is None or job.state.epoch < section.start_epoch or swa.count > job.state.epoch - section.start_epoch:
-        return  # the last: a stop came during the evaluation after it
-    swa.update(job.state.model)
-    batches = itertools.islice(eval_batches(job.train_set, job.config.data.eval_batch_size, seed=job.config.seed, bad=job.bad), 64)
-    inputs = (to_device(inputs, job.world.device) for _, inputs, _ in batches if inputs is not None)
-    swa.refresh(job.state.model, inputs, keep=job.frozen.norms)
+def leave_open(job: Job, around: Around) -> bool:
+    """Save in the midst of an epoch's end; whoever goes on from there begins that end anew. False, for the caller to return."""
+    job.place.phase = "save"
+    around.saver.save(job, around.writer)
+    return False
 
 
-def evaluate_set(job: Job, around: Around, split: str) -> Measured | None:
-    """The metrics over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
+def begin_evaluation(job: Job, around: Around) -> Callable[[], bool]:
+    """Enter the phase; what it gives is to be asked before each batch: whether to break off, because a stop is requested."""
     job.place.phase = "evaluate"
     around.agreement.begin()
 
@@ -170,6 +164,12 @@ def evaluate_set(job: Job, around: Around, split: str) -> Measured | None:
         job.place.tick += 1
         return asked_to_stop(around)
 
+    return leave
+
+
+def evaluate_set(job: Job, around: Around, split: str) -> Measured | None:
+    """The metrics over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
+    leave = begin_evaluation(job, around)
     if split not in job.like:
         job.like[split] = try_some(job.state.model, job.task, getattr(job, split), job.config, job.world, job.bad)
     with swapped_in(job):
@@ -189,6 +189,7 @@ def try_out(job: Job) -> None:
 
     Raises:
         TrainingError: the labels do not fit the model's output, or the watched metric is none of the task's.
+        ConfigError: it is not said whether less or more of the watched metric is better.
     """
     for split in ("train_set", "valid", "test"):
         dataset = getattr(job, split)
@@ -199,23 +200,30 @@ def try_out(job: Job) -> None:
         known = {"loss", *job.task.metrics(job.like["valid"], 8)}
         if watched not in known:
             raise TrainingError(f"train.monitor: the validation has no {watched!r}; it has {', '.join(sorted(known))}")
+        if job.config.train.monitor_mode == "auto" and less_is_better_of(type(job.task), watched) is None:
+            raise ConfigError(f"train.monitor: {no_direction(type(job.task), watched)}")
 
 
 def watch(job: Job, valid: dict[str, float]) -> tuple[float | None, bool]:
-    """The watched metric's value, and whether it is the best so far."""
+    """The watched metric's value, and whether it is the best so far: by however little, while early stop counts from its margin on."""
     state, config = job.state, job.config.train
     if not valid:
         return None, False
-    name = watched_name(job.config, valid)
-    value, margin = valid[name], config.early_stop.min_delta if config.early_stop else 0.0
+    value, margin = valid.get(watched_name(job.config, valid), math.nan), config.early_stop.min_delta if config.early_stop else 0.0
     less = less_is_better(job, valid)
-    better = state.best is None or (value < state.best - margin if less else value > state.best + margin)
-    better = better and math.isfinite(value)  # nothing would ever be better than a NaN
-    if better:
-        state.best, state.best_step, state.bad_epochs = value, state.step, 0
+    best = is_better(value, state.best, less)
+    if best:
+        state.best, state.best_step = value, state.step
+    if is_better(value, state.counted, less, margin):
+        state.counted, state.bad_epochs = value, 0
     else:
         state.bad_epochs += 1
-    return value, better
+    return value, best
+
+
+def is_better(value: float, than: float | None, less: bool, margin: float = 0.0) -> bool:
+    """Whether a metric is better than another value, by more than a margin; a NaN is not: nothing would ever be better than it."""
+    return math.isfinite(value) and (than is None or (value < than - margin if less else value > than + margin))
 
 
 def watched_name(config: Config, valid: dict[str, float]) -> str:
@@ -228,7 +236,7 @@ def watched_name(config: Config, valid: dict[str, float]) -> str:
 def less_is_better(job: Job, valid: dict[str, float]) -> bool:
     """Whether the watched metric should fall."""
     mode = job.config.train.monitor_mode
-    return mode == "min" if mode != "auto" else watched_name(job.config, valid) in job.task.lower_is_better
+    return mode == "min" if mode != "auto" else bool(less_is_better_of(type(job.task), watched_name(job.config, valid)))
 
 
 def test(job: Job, around: Around) -> bool:
@@ -290,11 +298,3 @@ def compare_ranks(job: Job, around: Around) -> None:
         )
     if around.writer is not None:
         around.writer.row(time.time(), "weights", state.step, state.epoch, {"fingerprint": own})
-
-
-def swapped_in(job: Job) -> Any:
-    """Within this context the model has the averaged weights, if the run keeps an average."""
-    state = job.state
-    if state.swa is not None and state.swa.count:
-        return state.swa.swapped_in(state.model)
-    return state.ema.swapped_in(state.model) if state.ema is not None else contextlib.nullcontext()

@@ -45,10 +45,11 @@ SHORT: dict[str, dict[str, str]] = {
         **{name: f"trainer.data.datasets:{name}" for name in _DATASETS},
         **{name: f"trainer.data.arrays:{name}" for name in ("csv_table", "numpy_arrays", "safetensors_arrays")},
         "bag_of_words": "trainer.data.text:BagOfWords",
-        "char_text": "trainer.data.text:CharText",
+        "char_text": "trainer.data.characters:CharText",
         "video_frames": "trainer.data.video:VideoFrames",
         "in_memory": "trainer.data.whole_batch:InMemory",
     },
+    "initialiser": {},
     "task": {
         "classification": "trainer.tasks.classification:Classification",
         "multi_label": "trainer.tasks.classification:MultiLabel",
@@ -75,15 +76,16 @@ FALLBACK = {
     "transform": "torchvision.transforms.v2",
     "batch_transform": "trainer.data.batch_transforms",
     "task": "trainer.tasks.classification",
+    "initialiser": "torch.nn.init",
 }
-_NAME_ENDS_WITH = {"loss": "Loss"}  # torch.nn holds much that is no loss
+_NAME_ENDS_WITH = {"loss": "Loss", "initialiser": "_"}  # torch.nn holds much that is no loss, and torch.nn.init old names
 
 
 def resolve(kind: str, name: str) -> Callable[..., Any]:
     """The object behind a target's name; importing it runs its code.
 
     Args:
-        kind: model, loss, optimizer, schedule, dataset or transform.
+        kind: model, initialiser, loss, task, optimizer, schedule, dataset, transform or batch_transform.
         name: a short name or ``package.module:Name``.
 
     Raises:
@@ -131,8 +133,11 @@ def _look_up(kind: str, name: str, module: ModuleType) -> str:
     for known in theirs:
         if _folded(name) in (_folded(known), _folded(known.removesuffix(ending))):
             return known
-    known_here = ", ".join(SHORT[kind])
-    near = did_you_mean(name, [*SHORT[kind], *theirs])
+    elsewhere = getattr(module, "elsewhere", None)  # of our zoo: torchvision has it, for another purpose
+    if kind == "model" and elsewhere is not None and (said := elsewhere(name)):
+        raise ConfigError(said)
+    known_here = ", ".join([*SHORT[kind]] or [known.removesuffix(ending) for known in theirs])
+    near = did_you_mean(name, [*SHORT[kind], *(known.removesuffix("_") for known in theirs)])
     raise ConfigError(
         f"there is no {kind} '{one_line(name, 60)}'{near or f'; short names are {known_here}, any other is package.module:Name'}"
     )

@@ -15,7 +15,7 @@ from trainer.optim.averaging import Swa
 from trainer.optim.ema import Ema
 from trainer.optim.learning_rate import LearningRate
 
-POSITION = ("epoch", "epoch_step", "step", "samples", "best", "best_step", "bad_epochs", "skipped", "skipped_in_a_row", "rows")
+POSITION = ("epoch", "epoch_step", "step", "samples", "best", "best_step", "counted", "bad_epochs", "skipped", "skipped_in_a_row", "rows")
 
 
 @dataclass
@@ -47,8 +47,10 @@ class TrainState:
     """The best value of the watched metric."""
     best_step: int | None = None
     """The step of the best value."""
+    counted: float | None = None
+    """The value of the last improvement that early stop counted: by its margin or more."""
     bad_epochs: int = 0
-    """Evaluations since the last improvement."""
+    """Evaluations since then."""
     skipped: int = 0
     """Updates left out because a gradient was not finite."""
     skipped_in_a_row: int = 0
@@ -99,7 +101,7 @@ class TrainState:
                 self.swa.load_state_dict(state["swa"])
             self.meters.quick_seen = state["quick_seen"]
             for name in POSITION:
-                setattr(self, name, state[name])
+                setattr(self, name, state[name] if name != "counted" else state.get(name, state["best"]))  # they were one value once
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as fault:
             raise CheckpointError(f"the checkpoint does not fit this config: {fault}") from fault
 

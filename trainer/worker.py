@@ -27,6 +27,7 @@ from trainer.agreement import Agreement
 from trainer.build import Job, build
 from trainer.checkpoint import store
 from trainer.checkpoint.saver import Saver
+from trainer.config import checks
 from trainer.config.load import load
 from trainer.config.schema import Config
 from trainer.data import vocabulary
@@ -159,6 +160,8 @@ def _let_finish(saver: Saver, outcome: _Outcome, fault: BaseException | None) ->
 
 def _say_start(config: Config, world: World, checkpoint: str | None, job: Job) -> None:
     log.info(_start_line(config, world, checkpoint))
+    for line in checks.idle(config):
+        log.warning(line)
     if config.train.virtual_ranks != world.size and any(isinstance(m, nn.SyncBatchNorm) for m in job.state.model.modules()):
         log.warning("SyncBatchNorm looks across workers: the bits depend on their number unless it equals train.virtual_ranks")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shutil
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -10,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.support.exact import go_on
 from tests.support.image_files import write_folder
-from tests.support.jobs import ROOT
+from tests.support.jobs import LIMIT_S, ROOT, environment, start
 from tests.support.ranks import run_ranks
 from trainer.config.load import load
 from trainer.config.resolved import to_yaml
 from trainer.config.strict_yaml import parse
 from trainer.config.targets import check_targets
+from trainer.errors import ConfigError
 
 RECIPES, EXTENDING = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("recipes.md", "extending.md"))
 TWO_STEPS = ("train.max_steps=2", "hardware.device=cpu", "hardware.threads=1", "log.tensorboard=false")
@@ -111,7 +116,46 @@ def test_a_recipe_can_be_trained(block: str, files: Path, request: pytest.Fixtur
         config = merged(BASES[name], config)
         changed = "the defaults" not in block and config == BASES[name]
         assert not changed, "the recipe changes nothing"
+    if "sync_batchnorm" in block and not torch.cuda.is_available():
+        (files / "recipe.yaml").write_text(to_yaml(config))
+        check_targets(load("recipe.yaml"))
+        with pytest.raises(ConfigError, match=r"train\.sync_batchnorm: it needs CUDA, and hardware\.device is cpu; leave it out"):
+            load("recipe.yaml", list(TWO_STEPS))
+        return
+    if "compile" in block and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on the CPU")
+    if "runs/first" in block:
+        begun(files, "digits", "first")
+    if "wandb" in block:
+        pytest.importorskip("wandb", reason="an extra")
+        begun(files, name, "logged", **values(block))
+        assert list((files / "runs" / "logged" / "wandb").glob("offline-run-*"))
+        return
     trained(config, files)
+
+
+def begun(folder: Path, base: str, name: str, **more: Any) -> None:
+    """Train two steps by the command, into ``runs/NAME``."""
+    (folder / f"{name}.yaml").write_text(to_yaml(merged(BASES[base], more)))
+    offline = {"WANDB_MODE": "offline", "HOME": str(folder)}
+    process = start(folder, "train", f"{name}.yaml", *TWO_STEPS, **offline)
+    _, error = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, error
+
+
+def test_one_image_is_told_by_the_best_weights(files: Path) -> None:
+    begun(files, "photos", "photos")
+    (code,) = blocks(RECIPES, "python")
+    assert lines_of(code) <= 10
+    done = subprocess.run([sys.executable, "-c", code], cwd=files, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said, share = done.stdout.split()
+    assert said in ("ants", "bees")
+    assert 0.5 <= float(share) <= 1
+
+
+def test_every_option_on_the_page_stands_in_a_block_that_is_tried() -> None:
+    assert not re.findall(r"`\w+: *\{.*?\}`", RECIPES)
 
 
 def test_there_are_recipes_for_everything_that_scripts_do() -> None:
@@ -138,4 +182,12 @@ def test_each_example_is_short_and_used() -> None:
     names = [name for code in CLASSES for name in re.findall(r"^(?:class|def) (\w+)", code, flags=re.MULTILINE)]
     assert len(names) >= 6
     assert all(any(f"mine:{name}" in block for block in OWN) for name in names), names
-    assert all(len(code.strip().splitlines()) <= 22 for code in CLASSES)
+    found = {f"{part.name}": lines_of(ast.unparse(part)) for code in CLASSES for part in ast.parse(code).body if hasattr(part, "name")}
+    assert all(count <= 10 for count in found.values()), found
+
+
+def lines_of(code: str) -> int:
+    """Lines of code: without imports, docstrings, comments and empty lines."""
+    body = ast.parse(code)
+    nodes = [node for node in ast.walk(body) if isinstance(node, ast.stmt) and not isinstance(node, ast.Import | ast.ImportFrom)]
+    return len({node.lineno for node in nodes if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))})

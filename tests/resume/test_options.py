@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 from tests.support.exact import fresh, make_config
 from tests.support.noisy import NoisyNet
 from tests.support.ranks import RankFailed, run_ranks
-from tests.support.training import Trained, calls, seen_targets, train
+from tests.support.training import END, Trained, calls, in_rank, seen_targets, train
 from trainer.build import Job
+from trainer.checkpoint import store
 from trainer.config.schema import Config
+from trainer.rundir import RunDir, read_json
 
 HERE = "tests.support.training"
 PLAIN = {"target": "sgd", "lr": 0.1}  # an update is lr times the gradient: rates can be read off the weights
@@ -76,6 +78,14 @@ def test_what_is_frozen_stands_still_until_its_epoch_with_its_statistics(tmp_pat
     assert set(end.after) - end.moved() == FIRST | NORM
     feature = with_lists(plain(optimizer={**PLAIN, "weight_decay": 0.1, "momentum": 0.9}), freeze=[{"match": "*", "but": "head"}])
     assert train(feature, fresh(tmp_path, "feature")).moved() == HEAD
+
+
+def test_a_model_of_which_nothing_trains_at_first_is_refused(tmp_path: Path) -> None:
+    rules = [{"match": "*", "but": "head", "until_epoch": 1}, {"match": "head", "until_epoch": 2}]
+    with pytest.raises(RankFailed, match="freeze: no parameter trains before epoch 1; leave one free from the beginning"):
+        train(with_lists(plain(), freeze=rules), fresh(tmp_path, "none"), 1)
+    with pytest.raises(RankFailed, match="no parameter trains before epoch 2"):
+        train(with_lists(plain(), freeze=[{"match": "*", "but": "head"}, {"match": "head", "until_epoch": 2}]), fresh(tmp_path, "late"), 1)
 
 
 def test_weights_begin_as_start_says(tmp_path: Path) -> None:
@@ -254,3 +264,54 @@ def test_training_stops_early_when_the_watched_metric_stands_still(tmp_path: Pat
     too_little = train(plain(task=task, train=small), fresh(tmp_path, "small"), ask=best)
     # Steps of 1 are below 1.5, two of them are not: every second evaluation counts as one, so that it never waits for two.
     assert (flat.told[1], falling.told[1], too_little.told[1]) == (3 * STEPS, 6 * STEPS, 6 * STEPS)
+    assert too_little.told[0] == min(too_little.of("valid", "falling")), "the margin is for the patience, not for the best checkpoint"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_stop_while_the_averages_statistics_are_computed_is_heard_at_once_and_changes_nothing(tmp_path: Path, workers: int) -> None:
+    averaged = plain(train={"swa": {"start_epoch": 1}})
+    whole = run_ranks(in_rank, workers, averaged, fresh(tmp_path, "whole"), END, None)[0]
+    parts = fresh(tmp_path, "parts")
+    run_ranks(in_rank, workers, averaged, parts, 2 * STEPS, None)  # after an epoch's last update, and before its end
+    left = run_ranks(in_rank, workers, averaged, parts, 2 * STEPS, how_far_the_average_is)[0]
+    assert left.told == (1, 0), "one epoch in the mean, and left before the first batch"
+    rest = run_ranks(in_rank, workers, averaged, parts, END, None)[0]
+    assert rest.rows == whole.rows
+    assert set(rest.after) == set(whole.after)
+    assert all(np.array_equal(value, whole.after[name]) for name, value in rest.after.items())
+
+
+def how_far_the_average_is(job: Job) -> tuple[int, int]:
+    """The epochs in it, and the batches that its statistics are of."""
+    assert job.state.swa is not None
+    return job.state.swa.count, int(job.state.swa.state_dict()["buffers"]["1.num_batches_tracked"])
+
+
+def test_the_best_checkpoint_is_the_best_however_little_it_is_better(tmp_path: Path) -> None:
+    section = {"epochs": 8, "monitor": "loss", "early_stop": {"patience": 3, "min_delta": 50.0}}
+    whole = train(plain(train=section), fresh(tmp_path, "whole"), ask=best)
+    losses = whole.of("valid", "loss")
+    assert len(losses) == 4  # only the first one counts for the patience
+    assert whole.told == (min(losses), 4 * STEPS)
+    assert min(losses) < losses[0], "nothing is shown otherwise"
+    pointed = read_json(RunDir(fresh(tmp_path, "whole")).checkpoints / "best.json")
+    assert pointed["value"] == min(losses)
+    assert store.step_of(pointed["checkpoint"]) == (losses.index(min(losses)) + 1) * STEPS
+    train(plain(train=section), fresh(tmp_path, "parts"), 2 * STEPS + 1)
+    parts = train(plain(train=section), fresh(tmp_path, "parts"), ask=best)
+    assert parts.rows == whole.rows, "what counts for the patience is kept through a resume"
+
+
+def test_a_checkpoint_from_before_the_best_and_the_counted_value_were_two_still_loads() -> None:
+    assert run_ranks(loaded_without_counted, 1, plain()) == [0.75]
+
+
+def loaded_without_counted(config: Config) -> float | None:
+    from trainer import build, distributed
+
+    job = build.build(config, distributed.join(config.hardware))
+    job.state.best = 0.75
+    saved = job.state.state_dict(job.world)
+    del saved["counted"]
+    job.state.load_state_dict(saved, job.update.leaves)
+    return job.state.counted

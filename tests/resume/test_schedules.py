@@ -96,6 +96,19 @@ def test_one_of_torchs_schedulers_is_moved_once_an_epoch(tmp_path: Path) -> None
     assert len(set(found)) > 3
 
 
+@pytest.mark.parametrize("name", ["torch.optim.lr_scheduler:ExponentialLR", "exponential"])
+def test_an_epochs_row_has_the_learning_rate_of_that_epoch(tmp_path: Path, name: str) -> None:
+    run = train(config({"target": name, "gamma": 0.5}), fresh(tmp_path, "run"))
+    assert run.of("epoch", "lr") == pytest.approx([PEAK * 0.5**epoch for epoch in range(EPOCHS)])
+    assert run.of("epoch", "lr") == run.of("train", "lr")[PER_EPOCH - 1 :: PER_EPOCH]
+
+
+@pytest.mark.parametrize("name", ["cosine", "plateau"])
+def test_a_run_cut_short_may_end_in_its_warm_up(tmp_path: Path, name: str) -> None:
+    short = train(config({"target": name, "warmup_steps": 2 * TOTAL}, max_steps=2), fresh(tmp_path, "short"))
+    assert short.of("train", "lr") == pytest.approx([PEAK * n / (2 * TOTAL) for n in (1, 2)])
+
+
 @pytest.mark.parametrize("monitor", ["loss", "accuracy"])
 def test_a_plateau_lowers_the_rate_where_torchs_does(tmp_path: Path, monitor: str) -> None:
     arguments = {"factor": 0.5, "patience": 1, "threshold": 0.2}
@@ -108,3 +121,8 @@ def test_a_plateau_lowers_the_rate_where_torchs_does(tmp_path: Path, monitor: st
         scheduler.step(value)
     assert run.of("train", "lr") == pytest.approx(expected, rel=1e-9)
     assert len(set(expected)) > 1, "it was never lowered"
+    warm = train(
+        config({"target": "plateau", "warmup_epochs": 1, "warmup_steps": 1, **arguments}, monitor=monitor), fresh(tmp_path, "warm")
+    )
+    first = warm.of("train", "lr")[:8]
+    assert first == pytest.approx([PEAK * min(1, (n + 1) / 5) for n in range(8)], rel=1e-9)

@@ -84,6 +84,13 @@ BROKEN = [
     _text("no key", "seed: 1", "seed: {: 1}", 1, "a key is missing"),
     _text("a leading zero", "batch_size: 32", "batch_size: 032", 6, "032 has a leading zero; write 32"),
     _text("an endless number", "lr: 0.1", "lr: 1e999", 9, "too large"),
+    _text(
+        "bad samples skipped in memory",
+        "{target: digits, split: train}",
+        "{target: in_memory, of: {target: digits}}\n  bad_samples: skip",
+        5,
+        "data.bad_samples: data.train is in_memory, which reads all samples at the start and cannot skip",
+    ),
     # The schema.
     _text("unknown key", "batch_size: 32", "batch_size: 32\n  batchsize: 4", 7, "did you mean 'batch_size'?"),
     _text("unknown section", "seed: 1", "sed: 1", 1, "did you mean 'seed'?"),
@@ -204,6 +211,14 @@ BROKEN = [
     _text("our argument", "  lr: 0.1", "  lr: 0.1\n  params: []", 10, "the trainer passes 'params' itself", "target"),
     _text("unknown split", "split: train", "split: trian", 4, "did you mean 'train'?", "target"),
     _text("schedule's value", "seed: 1", "schedule: {target: cosine, warmup_epochs: -1}", 1, "warm-up cannot be negative", "target"),
+    _text(
+        "no task",
+        "seed: 1",
+        'task: {target: "torch.nn:Linear"}',
+        1,
+        "Linear is no task; it must be a kind of trainer.tasks.base.Task",
+        "target",
+    ),
     _text("no schedule", "seed: 1", 'schedule: {target: "math:sqrt"}', 1, "is no schedule", "target"),
     _text("torch's plateau", "seed: 1", "schedule: {target: ReduceLROnPlateau}", 1, "write plateau", "target"),
     _text(
@@ -259,4 +274,22 @@ BROKEN = [
     _said("loss.label_smoothin=0.1", "did you mean 'label_smoothing'?", "target"),
     _said("loss.target=Conv2d", "there is no loss 'Conv2d'", "target"),
     _said("schedule.every_epochs=3", "constant has no argument 'every_epochs'", "target"),
+    # What could never act, or would do the opposite.
+    _said("schedule={target: one_cycle, warmup_steps: 3}", "one_cycle has its own way up, the share pct_start of the run"),
+    _said("schedule={target: plateau, patience: -5}", "patience cannot be negative: -5", "target"),
+    _said("schedule={target: plateau, min_factor: 3.0}", "min_factor is a share below 1 of the base learning rate, not 3.0", "target"),
+    _said("schedule={target: plateau, warmup_steps: -3}", "warm-up cannot be negative", "target"),
+    _said("schedule={target: step, every_epochs: 1, gamma: -1}", "gamma must be more than 0, not -1", "target"),
+    _said("schedule={target: multistep, epochs: [1], gamma: 0}", "gamma must be more than 0, not 0", "target"),
+    _said("schedule={target: exponential, gamma: -0.5}", "gamma must be more than 0, not -0.5", "target"),
+    # Initialisers are targets like any other.
+    _said(
+        "start.init=[{target: kaiming_norml, match: '*'}]",
+        "start.init.0.target: there is no initialiser 'kaiming_norml' (did you",
+        "target",
+    ),
+    _said("start.init=[{target: normal, match: '*', sdt: 1.0}]", "start.init.0.sdt: normal has no argument 'sdt'", "target"),
+    _said("start.init=[{target: constant, match: '*'}]", "start.init.0: constant needs the argument 'val'", "target"),
+    _said("start.init=[{target: zeros, match: '*', tensor: 1}]", "the trainer passes 'tensor' itself", "target"),
+    _said("start.init=[{target: 'nowhere:fill', match: '*'}]", "start.init.0.target: there is no module 'nowhere'", "target"),
 ]

@@ -99,7 +99,8 @@ class Shares(Classification):
 class Stubborn(Shares):
     """Measures something that never changes, and something that always falls (which no resume knows of)."""
 
-    lower_is_better = ("loss", "falling")
+    lower_is_better = ("falling",)
+    higher_is_better = ("flat",)
 
     def __init__(self, loss: Any) -> None:
         super().__init__(loss)

@@ -13,9 +13,9 @@ Problem = tuple[KeyPath, str]
 
 _NEEDS_METRIC = ("plateau", "reducelronplateau")
 _MIXING = re.compile(r"(trainer\.data\.batch_transforms:.*|mixup|cutmix|mix_?up_?or_?cut_?mix)", re.IGNORECASE)
+_IN_MEMORY = ("in_memory", "trainer.data.whole_batch:InMemory")
 _WRAPPERS = {
-    "in_memory": "{target: cifar10, root: data}",
-    "trainer.data.whole_batch:InMemory": "{target: cifar10, root: data}",
+    **dict.fromkeys(_IN_MEMORY, "{target: cifar10, root: data}"),
     "features": "{target: resnet18}",
     "trainer.models.features:features": "{target: resnet18}",
 }
@@ -25,7 +25,7 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 def problems(config: Config) -> list[Problem]:
     """Every contradiction, as (path, message)."""
     found = [*_batch(config), *_loss(config), *_hardware(config), *_supervision(config)]
-    found += [*_shares(config), *_start(config), *_validation(config), *_unnamed(config)]
+    found += [*_shares(config), *_start(config), *_schedule(config), *_validation(config), *_unnamed(config), *_bad_samples(config)]
     for path, _, target in targets(config):
         found += _target_name(path, target)
     return found
@@ -71,6 +71,8 @@ def _inner_targets(path: KeyPath, kind: str, value: Any) -> Iterator[tuple[KeyPa
 
 def _outer_targets(config: Config) -> Iterator[tuple[KeyPath, str, Target]]:
     yield ("model",), "model", config.model
+    for position, rule in enumerate(config.start.init):
+        yield ("start", "init", position), "initialiser", rule
     yield ("loss",), "loss", config.loss
     for split in ("train", "valid", "test"):
         dataset = getattr(config.data, split)
@@ -139,14 +141,43 @@ def _shares(config: Config) -> Iterator[Problem]:
         )
     if data.stratified and data.valid_fraction is None:
         yield ("data", "stratified"), "it says how data.valid_fraction is chosen, which is not set"
-    if swa is not None and swa.start_epoch >= config.train.epochs:
-        last = config.train.epochs - 1
-        yield ("train", "swa", "start_epoch"), f"there is no epoch {swa.start_epoch}: counted from 0, the last one is {last}"
+    if swa is not None and (problem := _beyond(config, swa.start_epoch)):
+        yield ("train", "swa", "start_epoch"), problem
     if swa is not None and swa.start_epoch == 0 and config.train.ema is not None:
         yield (
             ("train", "ema"),
             "train.swa is evaluated in its place from epoch 0 on; leave out one of the two, or let train.swa start later",
         )
+
+
+def idle(config: Config) -> Iterator[str]:
+    """What this run is too short for, one line each. No contradiction: a config for 200 epochs may be tried for one."""
+    for number, rule in enumerate(config.freeze):
+        if rule.until_epoch is not None and (problem := _beyond(config, rule.until_epoch)):
+            yield f"freeze.{number}.until_epoch: {problem}; it stays frozen"
+    given = config.schedule.arguments
+    epochs = given.get("warmup_epochs")
+    if isinstance(epochs, (int, float)) and epochs >= config.train.epochs:
+        yield f"schedule.warmup_epochs: the warm-up takes {epochs:g} epochs, and the whole run has {config.train.epochs}"
+    named = given.get("epochs")
+    for number, epoch in enumerate(named if isinstance(named, list) else ()):
+        if type(epoch) is int and (problem := _beyond(config, epoch)):
+            yield f"schedule.epochs.{number}: {problem}"
+
+
+def _beyond(config: Config, epoch: int) -> str | None:
+    """Why nothing can begin with an epoch; None: the run has it."""
+    last = config.train.epochs - 1
+    return f"there is no epoch {epoch}: counted from 0, the last one is {last}" if epoch > last else None
+
+
+def _schedule(config: Config) -> Iterator[Problem]:
+    """What a schedule of ours has in another way; arguments of other kinds are refused by their signature."""
+    name = config.schedule.target.removeprefix("trainer.optim.schedules:").lower()
+    given = config.schedule.arguments
+    if name == "one_cycle":
+        for option in given.keys() & {"warmup_epochs", "warmup_steps"}:
+            yield ("schedule", option), "one_cycle has its own way up, the share pct_start of the run; leave this one out"
 
 
 def _start(config: Config) -> Iterator[Problem]:
@@ -165,6 +196,20 @@ def _unnamed(config: Config) -> Iterator[Problem]:
             inside = target.arguments["of"]
             if not isinstance(inside, dict) or not isinstance(inside.get("target"), str) or not inside["target"]:
                 yield (*path, "of"), f"must be a mapping with a target, such as {_WRAPPERS[target.target]}, not {show(inside)}"
+
+
+def _bad_samples(config: Config) -> Iterator[Problem]:
+    """A data set that reads all of its samples when it is made, before one could take another's place."""
+    if config.data.bad_samples != "skip":
+        return
+    for split in ("train", "valid", "test"):
+        target: Target | None = getattr(config.data, split)
+        if target is not None and target.target in _IN_MEMORY:
+            yield (
+                ("data", "bad_samples"),
+                f"data.{split} is in_memory, which reads all samples at the start and cannot skip; leave out one of the two",
+            )
+            return
 
 
 def _validation(config: Config) -> Iterator[Problem]:

@@ -90,7 +90,7 @@ class DataSection(Section):
     """What to do with a sample that cannot be read: end the run, or take the next readable one in its place."""
 
     max_bad_samples: PositiveInt = 10
-    """With ``bad_samples: skip``: more of them end the run."""
+    """With ``bad_samples: skip``: more of them end the run; the frames of one video are one."""
 
     loader_workers: Count = 0
     """Processes of each worker that read data; 0 reads in the worker itself. Never changes a result."""
@@ -174,10 +174,10 @@ class EarlyStopSection(Section):
     """End training when the watched metric no longer improves."""
 
     patience: PositiveInt
-    """Epochs without improvement after which training ends."""
+    """Evaluations without improvement after which training ends (``train.evaluate_every`` epochs lie between two)."""
 
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """The least change that counts as an improvement."""
+    """The least change that counts as an improvement here; the best checkpoint is the best by however little."""
 
 
 class EmaSection(Section):
@@ -239,7 +239,7 @@ class TrainSection(Section):
     """The validation metric that says which checkpoint is best; auto: accuracy if there is one, else loss."""
 
     monitor_mode: Literal["auto", "min", "max"] = "auto"
-    """Whether less or more of ``monitor`` is better; auto: less for losses and errors, more for the rest."""
+    """Whether less or more of ``monitor`` is better; auto: as the task says of its metrics (less of errors, more of hits)."""
 
     evaluate_every: PositiveInt = 1
     """Epochs between two evaluations of the validation set."""

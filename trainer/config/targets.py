@@ -14,7 +14,7 @@ from typing import Any
 from trainer.config.annotations import accepts, describe, hint
 from trainer.config.explain import did_you_mean
 from trainer.config.load import Loaded
-from trainer.config.schema import Target
+from trainer.config.schema import Config, Target
 from trainer.config.strict_yaml import KeyPath, one_line, show
 from trainer.errors import ConfigError
 from trainer.registry import resolve, targets
@@ -48,8 +48,22 @@ def check_targets(loaded: Loaded) -> None:
         wrong = wrong or [*_arguments(path, kind, target, called)]
         wrong_inside = any(inner[: len(path)] == path for inner, _ in found)
         found += wrong if wrong or wrong_inside else _trial(path, kind, target, called, loaded.config.train.epochs)
+    found += [] if found else _watched(loaded.config)
     if found:
         raise loaded.error(*reversed(found))
+
+
+def _watched(config: Config) -> list[Problem]:
+    """A metric of a task that the config names, if nobody says whether less or more of it is better."""
+    train, task = config.train, config.task.target
+    if task == "auto" or train.monitor == "auto" or train.monitor_mode != "auto":
+        return []
+    from trainer.tasks.base import Task, less_is_better_of, no_direction
+
+    called = resolve("task", task)
+    if not inspect.isclass(called) or not issubclass(called, Task) or less_is_better_of(called, train.monitor) is not None:
+        return []
+    return [(("train", "monitor"), no_direction(called, train.monitor))]
 
 
 def _wrong_kind(path: KeyPath, kind: str, called: Callable[..., Any]) -> Iterator[Problem]:
@@ -58,8 +72,10 @@ def _wrong_kind(path: KeyPath, kind: str, called: Callable[..., Any]) -> Iterato
 
     path = (*path, "target")
     name = getattr(called, "__name__", str(called))
-    needs = {"model": torch.nn.Module, "loss": torch.nn.Module, "optimizer": torch.optim.Optimizer}.get(kind)
-    if inspect.isclass(called) and needs is not None and (not issubclass(called, needs) or called is needs):
+    from trainer.tasks.base import Task
+
+    needs: Any = {"model": torch.nn.Module, "loss": torch.nn.Module, "optimizer": torch.optim.Optimizer, "task": Task}.get(kind)
+    if inspect.isclass(called) and needs is not None and (not issubclass(called, needs) or called is needs is not Task):
         yield path, f"{name} is no {kind}; it must be a kind of {needs.__module__.removesuffix('.modules.module')}.{needs.__name__}"
     if kind == "optimizer" and inspect.isclass(called) and _needs_closure(called):
         yield (
@@ -134,7 +150,7 @@ def _as_made(value: Any) -> Any:
 def _passed_by_us(kind: str, called: Callable[..., Any], parameters: list[inspect.Parameter]) -> list[str]:
     """The names of the arguments that the trainer passes, such as an optimizer's parameters."""
     first = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:1]
-    if kind in ("optimizer", "task") or _is_torch_schedule(called):
+    if kind in ("optimizer", "task", "initialiser") or _is_torch_schedule(called):
         return first
     if kind == "schedule" and not inspect.isclass(called):
         return [*first, *_SCHEDULE_TAKES[1:]]

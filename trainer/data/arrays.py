@@ -123,7 +123,12 @@ def _classes_of(table: Table, target: str, classes: Sequence[str] | None) -> tup
 
 
 def numpy_arrays(
-    inputs: str, targets: str | None = None, inputs_key: str = "inputs", targets_key: str = "targets", classes: Sequence[str] | None = None
+    inputs: str,
+    targets: str | None = None,
+    inputs_key: str = "inputs",
+    targets_key: str = "targets",
+    classes: Sequence[str] | None = None,
+    task: Literal["auto", "classification", "regression"] = "auto",
 ) -> Arrays:
     """Arrays of ``.npy`` or ``.npz`` files.
 
@@ -136,19 +141,21 @@ def numpy_arrays(
         inputs_key: the name of the inputs in an ``.npz``.
         targets_key: the name of the targets in an ``.npz``.
         classes: the classes' names.
+        task: classification: one target a sample is a class number, which must be whole; regression: targets are float32, whole numbers
+            such as ages as well; auto: as said above, by their type.
     """
     if targets is None and not str(inputs).endswith(".npz"):
         raise TrainingError(f"numpy_arrays: {inputs} holds one array; name the file of the targets as well (targets: …)")
     values = _numpy_array(inputs, inputs_key)
     answers = _numpy_array(inputs if targets is None else targets, targets_key)
     names = list(map(str, classes)) if classes is not None else None
-    if answers.dtype.kind in "US" and answers.ndim == 1:
+    if answers.dtype.kind in "US" and answers.ndim == 1 and task != "regression":
         try:
             answers, names = class_numbers([str(label) for label in answers.astype(str)], classes)
         except KeyError as unknown:
             raise TrainingError(f"numpy_arrays: label '{one_line(unknown.args[0], 40)}' is not one of the classes") from unknown
     place = inputs if targets is None else f"{inputs} and {targets}"
-    return _dataset(_tensor(values, inputs), _tensor(answers, targets or inputs), names, place)
+    return _dataset(_tensor(values, inputs), _for_task(_tensor(answers, targets or inputs), task, "numpy_arrays", place), names, place)
 
 
 def _numpy_array(path: str, key: str) -> NDArray[Any]:
@@ -170,7 +177,13 @@ def _numpy_array(path: str, key: str) -> NDArray[Any]:
         raise TrainingError(f"{path}: no usable NumPy file: {why}; write plain numbers with numpy.save or numpy.savez") from error
 
 
-def safetensors_arrays(path: str, inputs: str = "inputs", targets: str = "targets", classes: Sequence[str] | None = None) -> Arrays:
+def safetensors_arrays(
+    path: str,
+    inputs: str = "inputs",
+    targets: str = "targets",
+    classes: Sequence[str] | None = None,
+    task: Literal["auto", "classification", "regression"] = "auto",
+) -> Arrays:
     """Two tensors of a ``.safetensors`` file, converted as in `numpy_arrays`.
 
     Args:
@@ -178,6 +191,7 @@ def safetensors_arrays(path: str, inputs: str = "inputs", targets: str = "target
         inputs: the name of the inputs, shape (n, …).
         targets: the name of the targets, shape (n, …).
         classes: the classes' names.
+        task: what the targets are, as in `numpy_arrays`.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -193,7 +207,26 @@ def safetensors_arrays(path: str, inputs: str = "inputs", targets: str = "target
         why = error.strerror if isinstance(error, OSError) and error.strerror else one_line(str(error), 120)
         raise TrainingError(f"{path}: no usable safetensors file: {why}") from error
     values, answers = (_converted(tensor) for tensor in found)
-    return _dataset(values, answers, None if classes is None else list(map(str, classes)), path)
+    return _dataset(
+        values, _for_task(answers, task, "safetensors_arrays", path), None if classes is None else list(map(str, classes)), path
+    )
+
+
+def _for_task(targets: torch.Tensor, task: str, name: str, place: str) -> torch.Tensor:
+    """Targets as a task takes them."""
+    if task not in ("auto", "classification", "regression"):
+        raise TrainingError(f"{name}: there is no task '{one_line(str(task), 40)}'; use classification, regression or auto")
+    if task == "regression":
+        return targets.float()
+    if task == "auto" or not targets.is_floating_point() or targets.ndim != 1:  # (n, classes): a share for each class
+        return targets
+    broken = (targets != targets.round()).nonzero()
+    if len(broken):
+        first = int(broken[0])
+        raise TrainingError(
+            f"{place}: the target of sample {first} is {float(targets[first]):g}, and no class number; is it task: regression?"
+        )
+    return targets.long()
 
 
 def _tensor(array: NDArray[Any], path: str) -> torch.Tensor:

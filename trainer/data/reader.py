@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import default_collate
 
 from trainer.data.keys import EVALUATION, sample_keys, seed_sample
-from trainer.data.names import name_of, pair, reason, said
+from trainer.data.names import file_number, name_of, pair, reason, said
 from trainer.data.order import Indices
 from trainer.errors import OstinatoError
 
@@ -77,7 +77,7 @@ class Reader:
         self.dataset = dataset
         self.seed = seed
         self.limit = limit
-        self._bad: dict[int, BadSample] = {}  # all that this process has met: several samples can meet the same one
+        self._bad: dict[int, BadSample] = {}  # all that this process has met, by file: several samples can meet the same one
         self._reading: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
@@ -153,7 +153,7 @@ class Reader:
 
     def _met(self, number: int, error: Exception) -> BadSample:
         found = BadSample(number, said(self.dataset, number, error), reason(error), None)
-        self._bad.setdefault(number, found)
+        self._bad.setdefault(file_number(self.dataset, number), found)
         return found
 
     def _odd(self, numbers: list[int], samples: list[Any]) -> str:

@@ -23,9 +23,11 @@ class Table:
 
     path: str
     header: list[str]
-    rows: list[list[str]]
+    rows: list[list[str]] | list[str]
+    """The cells of each row; or its line, where it has no quotes: it is taken apart when it is needed."""
     lines: list[int]
     """The line in which each row ends."""
+    delimiter: str = ","
 
     def column(self, name: str) -> list[str]:
         """The cells below one name.
@@ -34,7 +36,7 @@ class Table:
             TrainingError: there is no such column.
         """
         position = self.position(name)
-        return [row[position] for row in self.rows]
+        return [(row.split(self.delimiter, position + 1) if isinstance(row, str) else row)[position] for row in self.rows]
 
     def position(self, name: str) -> int:
         """Where a column stands."""
@@ -49,6 +51,9 @@ class Table:
         Raises:
             TrainingError: a cell is no finite number; it is named.
         """
+        at_once = self._at_once([self.position(name) for name in names])
+        if at_once is not None:
+            return at_once
         result = np.empty((len(self.rows), len(names)), dtype=np.float32)
         for place, name in enumerate(names):
             cells = self.column(name)
@@ -61,6 +66,18 @@ class Table:
             if not good:
                 raise self._no_number(name, cells)
         return result
+
+    def _at_once(self, positions: list[int]) -> NDArray[np.float32] | None:
+        """Columns as numbers, read by NumPy; None: not all cells are plain finite numbers, and it does not say which."""
+        if not positions or not isinstance(self.rows[0], str):
+            return None
+        try:
+            found = np.loadtxt(self.rows, delimiter=self.delimiter, comments=None, usecols=positions, ndmin=2)
+        except ValueError:
+            return None
+        with np.errstate(over="ignore"):
+            numbers = found.astype(np.float32)
+        return numbers if len(numbers) == len(self.rows) and np.isfinite(numbers).all() else None
 
     def _no_number(self, name: str, cells: list[str]) -> TrainingError:
         for line, cell in zip(self.lines, cells, strict=True):
@@ -79,13 +96,17 @@ def read_table(path: str, delimiter: str = ",") -> Table:
     Raises:
         TrainingError: it cannot be read, has no header or no rows, or a row has another number of cells.
     """
+    delimiter = _one_character(path, delimiter)
+    plain = _plain(path, delimiter)
+    if plain is not None:
+        return plain
     line = 0
     header: list[str] = []
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            for line, cells in _cells(file, _one_character(path, delimiter)):
+            for line, cells in _cells(file, delimiter):
                 if not header:
                     header = _header(path, line, cells)
                     continue
@@ -107,6 +128,21 @@ def read_table(path: str, delimiter: str = ",") -> Table:
 
 
 _REPAIR = "mend the row, or quote a cell that holds the delimiter"
+
+
+def _plain(path: str, delimiter: str) -> Table | None:
+    """A table of lines as they are; None: it has quotes, or anything that must be looked at cell by cell."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if any(sign in text for sign in '"\r\0') or delimiter in '"\r\n':
+        return None
+    numbered = [(number, row) for number, row in enumerate(text.split("\n"), 1) if row]
+    if len(numbered) < 2 or len({row.count(delimiter) for _, row in numbered}) > 1:
+        return None
+    header = _header(path, numbered[0][0], numbered[0][1].split(delimiter))
+    return Table(path, header, [row for _, row in numbered[1:]], [number for number, _ in numbered[1:]], delimiter)
 
 
 def _one_character(path: str, delimiter: str) -> str:

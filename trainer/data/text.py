@@ -1,4 +1,4 @@
-"""Text as data: bags of words from a table of texts and labels, and windows of characters for a language model."""
+"""Text as data: bags of words from a table of texts and labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from trainer.data.table import read_table
 from trainer.errors import TrainingError
 from trainer.files import write_json
 
-Split = Literal["train", "valid", "test"]
 _SPLITS = ("train", "valid", "test")
 
 
@@ -64,7 +63,7 @@ class BagOfWords:
         if vocabulary is None:
             targets, self.classes = class_numbers(labels)
         elif vocabulary.endswith(".json"):
-            known, self.classes = _load(vocabulary)
+            known, self.classes = saved_vocabulary(vocabulary)
             targets = _numbers(path, label, labels, self.classes)
         else:
             others, theirs = _texts(vocabulary, text, label, delimiter)
@@ -154,7 +153,8 @@ def _numbers(path: str, label: str, labels: list[str], classes: list[str]) -> ND
         raise TrainingError(f"{path}: column '{label}': '{name}' is none of the classes that belong to the vocabulary") from unknown
 
 
-def _load(path: str) -> tuple[list[str], list[str]]:
+def saved_vocabulary(path: str) -> tuple[list[str], list[str]]:
+    """The vocabulary and the classes that a run has saved."""
     try:
         saved = json.loads(Path(path).read_text(encoding="utf-8"))
         words, classes = ([str(item) for item in saved[name]] for name in ("vocabulary", "classes"))
@@ -184,73 +184,3 @@ def _parts(path: str, targets: NDArray[np.int64], valid_fraction: float, test_fr
             parts[name], rest = rest[inside], rest[outside]
         share -= fraction
     return parts | {"train": rest}
-
-
-class CharText:
-    """Windows of a text: int64 (length,), and the same one character later: what a language model predicts.
-
-    The text is cut in three: the training part first, then valid, then test, so that no window is in two of them.
-
-    Args:
-        path: a text file in UTF-8.
-        length: characters in a window.
-        split: which part.
-        valid_fraction: the share of the valid part.
-        test_fraction: the share of the test part.
-        stride: characters between the starts of two windows; ``length`` when left out, so that each character is predicted once.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        length: int = 64,
-        split: Split = "train",
-        valid_fraction: float = 0.1,
-        test_fraction: float = 0.0,
-        stride: int | None = None,
-    ) -> None:
-        stride = length if stride is None else stride
-        if split not in _SPLITS:
-            raise TrainingError(f"char_text: there is no split {one_line(str(split), 40)!r}; use train, valid or test")
-        if length < 1 or stride < 1:
-            raise TrainingError(f"char_text: length {length} and stride {stride} must be at least 1")
-        if min(valid_fraction, test_fraction) < 0 or valid_fraction + test_fraction >= 1:
-            raise TrainingError(
-                f"char_text: fractions {valid_fraction} and {test_fraction} leave no training part; their sum must be below 1"
-            )
-        text = _text(path)
-        self.classes = sorted(set(text))
-        self.length = length
-        number_of = {character: number for number, character in enumerate(self.classes)}
-        last, middle = round(len(text) * (1 - test_fraction)), round(len(text) * (1 - test_fraction - valid_fraction))
-        start, stop = {"train": (0, middle), "valid": (middle, last), "test": (last, len(text))}[split]
-        self.text = torch.tensor([number_of[character] for character in text[start:stop]], dtype=torch.int64)
-        self._starts = torch.arange(0, max(0, len(self.text) - length), stride)
-        if not len(self._starts):
-            raise TrainingError(f"{path}: char_text: its {split} part has {len(self.text)} characters, and a window needs {length + 1}")
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """One window, and what follows each of its characters."""
-        start = int(self._starts[index])
-        return self.text[start : start + self.length], self.text[start + 1 : start + self.length + 1]
-
-    def get_batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
-        """Many windows, and what follows their characters, shapes (m, length)."""
-        places = self._starts[torch.from_numpy(indices)].unsqueeze(1) + torch.arange(self.length)
-        return self.text[places], self.text[places + 1]
-
-    def decode(self, numbers: Any) -> str:
-        """The text that some class numbers mean."""
-        return "".join(self.classes[int(number)] for number in numbers)
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be read: {error.strerror}; name a text file") from error
-    except UnicodeDecodeError as error:
-        raise TrainingError(f"{path}: not UTF-8 text at byte {error.start}; save the file as UTF-8") from error

@@ -75,6 +75,10 @@ class VideoFrames:
             return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255, label
         return self._frames(path, range(place := index % self.frames_per_video, place + 1))[0], label
 
+    def file_of(self, index: int) -> int:
+        """The first of the samples of the same video: one that cannot be decoded is one bad sample."""
+        return index if self.clip else index - index % self.frames_per_video
+
     def summary(self) -> list[dict[str, Any]]:
         """Of each video: path, class, fps, width, height, frames, seconds; or path, class and error."""
         rows = []

@@ -50,6 +50,10 @@ def share(train: Any, other: Any, what: str) -> None:
         )
     if type(ours) is type(theirs) and hasattr(theirs, "take_vocabulary"):
         theirs.take_vocabulary(ours)
+        while other is not theirs:  # what stands in front of it has copied the classes
+            if hasattr(other, "classes"):
+                other.classes = theirs.classes
+            other = other.dataset
     elif isinstance(ours.vocabulary, (list, dict)):  # others may not tell whether they are equal
         raise TrainingError(
             f"{what} {name_of(other)}: its vocabulary is not that of the training set {name_of(train)}; use the same for both"

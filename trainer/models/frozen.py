@@ -55,6 +55,13 @@ class Frozen:
         self.for_ever = self._own.union(*(part.parameters for part in self.parts if part.until_epoch is None))
 
     @property
+    def all_until(self) -> int | None:
+        """The epoch from which on anything trains, where in epoch 0 nothing does; rules only ever set free."""
+        ends = sorted(part.until_epoch for part in self.parts if part.until_epoch is not None)
+        first = [epoch for epoch in (0, *ends) if self._parameters.keys() - frozen_parameters(self.parts, epoch) - self._own]
+        return first[0] if first and first[0] > 0 else None
+
+    @property
     def norms(self) -> set[str]:
         """The BatchNorm layers whose statistics stand still now."""
         return frozen_norms(self.parts, self._epoch)

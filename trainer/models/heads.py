@@ -31,7 +31,9 @@ def build(name: str, num_classes: int = 1000, **kwargs: Any) -> nn.Module:
     if name in ("inception_v3", "googlenet"):
         # Left unsaid, init_weights is true as well, with a warning that it takes long.
         kwargs = {"aux_logits": False, "init_weights": True, **kwargs}
-    model: nn.Module = getattr(import_torchvision().models, name)(num_classes=num_classes, **kwargs)
+    models = import_torchvision().models
+    builder = getattr(models, name, None) or getattr(models.video, name)
+    model: nn.Module = builder(num_classes=num_classes, **kwargs)
     return called(model, name)
 
 
@@ -76,4 +78,4 @@ def head_names(model: nn.Module) -> list[str]:
 
 
 def _layers(module: nn.Module, prefix: str) -> list[str]:
-    return [name for name, layer in module.named_modules(prefix=prefix) if isinstance(layer, (nn.Linear, nn.Conv2d))]
+    return [name for name, layer in module.named_modules(prefix=prefix) if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Conv3d))]

@@ -16,6 +16,7 @@ from trainer.models.heads import head_names
 Patterns = str | Sequence[str]
 
 _NORM = re.compile(r"Norm(\dd)?$")  # torch's own and, by its name, a user's
+_BIAS = re.compile(r"(^|_)bias(_|$)")  # bias, in_proj_bias, bias_ih_l0, bias_hh_l0_reverse, bias_k
 
 
 def is_norm(module: nn.Module) -> bool:
@@ -117,7 +118,7 @@ def _norms(model: nn.Module) -> set[str]:
 
 
 def _biases(model: nn.Module) -> set[str]:
-    return {name for name, _ in model.named_parameters(remove_duplicate=False) if name.endswith("bias")}
+    return {name for name, _ in model.named_parameters(remove_duplicate=False) if _BIAS.search(name.rpartition(".")[2])}
 
 
 def _head(model: nn.Module) -> set[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from trainer.models.heads import head_names, zoo_name
 from trainer.models.patterns import as_list, fits, words
 from trainer.models.patterns import match as parameters_matching
 from trainer.models.weights import Weights, read_weights
+from trainer.registry import resolve
 
 SHOWN = 8  # lines of what does not fit
 _AUXILIARY = ("AuxLogits.", "aux1.", "aux2.")
@@ -44,7 +43,10 @@ def apply_start(model: nn.Module, section: StartSection) -> list[str]:
 
 
 def _initialise(model: nn.Module, rule: InitRule, option: str) -> str:
-    function = _initialiser(rule.target, option)
+    try:
+        function = resolve("initialiser", rule.target)
+    except ConfigError as fault:
+        raise ConfigError(f"{option}.target: {fault}") from fault
     names = parameters_matching(model, rule.match, option)
     try:
         inspect.signature(function).bind(torch.empty(0), **rule.arguments)
@@ -59,21 +61,6 @@ def _initialise(model: nn.Module, rule: InitRule, option: str) -> str:
             shape = tuple(parameters[name].shape)
             raise ConfigError(f"{option}: {rule.target} cannot fill {name} of shape {shape}: {one_line(str(fault), 160)}") from fault
     return f"start: {len(names)} parameters by {rule.target} ({', '.join(as_list(rule.match))})"
-
-
-def _initialiser(target: str, option: str) -> Callable[..., Any]:
-    """A function of ``torch.nn.init``, its name with or without the last ``_``; or anyone's own."""
-    if ":" in target:
-        from trainer.registry import resolve
-
-        return resolve("model", target)  # a path needs no kind
-    known = [name.removesuffix("_") for name, _ in inspect.getmembers(nn.init, inspect.isfunction) if name[-1] == "_" and name[0] != "_"]
-    name = target.removesuffix("_")
-    if name not in known:
-        near = did_you_mean(name, known) or f"; it has {', '.join(known)}"
-        raise ConfigError(f"{option}.target: torch.nn.init has no '{one_line(target, 60)}'{near}")
-    found: Callable[..., Any] = getattr(nn.init, f"{name}_")
-    return found
 
 
 def _load(model: nn.Module, weights: Weights, section: StartSection) -> list[str]:

@@ -17,7 +17,7 @@ from trainer.config.schema import Config
 from trainer.config.strict_yaml import one_line
 from trainer.data.bad_samples import BadSamples
 from trainer.data.loader import eval_batches
-from trainer.errors import ConfigError
+from trainer.errors import ConfigError, TrainingError
 from trainer.models.frozen import Frozen
 
 Shape = list[int]
@@ -145,5 +145,8 @@ def of_config(config: Config, depth: int | None = None) -> Summary:
     bad = BadSamples(config.data.max_bad_samples) if config.data.bad_samples == "skip" else None
     batches = eval_batches(dataset(config, "train"), config.data.batch_size, seed=config.seed, bad=bad)
     with contextlib.closing(batches):
-        inputs = next(batches)[1]
+        inputs = next((inputs for _, inputs, _ in batches if inputs is not None), None)
+    if inputs is None:
+        first = next(iter(bad.found.values()), "") if bad is not None else ""
+        raise TrainingError(f"data.train: not one of its samples can be read; the first: {first}")
     return summarize(model, inputs, depth)

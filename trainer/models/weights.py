@@ -18,10 +18,10 @@ from trainer.checkpoint import store
 from trainer.config.explain import did_you_mean
 from trainer.config.strict_yaml import one_line
 from trainer.errors import CheckpointError, ConfigError
+from trainer.models.weight_files import is_file_name, missing
 from trainer.rundir import RunDir
 from trainer.vision import import_torchvision
 
-FILES = (".pt", ".pth", ".safetensors")
 _INSIDE = ("model", "state_dict", "model_state_dict")
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=\d\.)")  # torchvision's files still have `norm.1`
 
@@ -50,17 +50,17 @@ def read_weights(pretrained: str, zoo_name: str | None) -> Weights:
         ConfigError: they are not there, or cannot be read; the text says what to do.
     """
     path = Path(pretrained)
+    if (fault := missing(pretrained)) is not None:
+        raise ConfigError(f"start.pretrained: {fault}")
     if path.is_dir():
         return _of_run(path)
-    if path.suffix in FILES or "/" in pretrained or path.is_file():
+    if is_file_name(pretrained):
         return _of_file(path)
     return _of_torchvision(pretrained, zoo_name)
 
 
 def _of_run(path: Path) -> Weights:
     run = RunDir(path)
-    if not run.exists():
-        raise ConfigError(f"start.pretrained: {path}: no run here (it has no config.yaml); name a run folder or a file of weights")
     name = store.pointed(run.checkpoints, "best") or store.newest_good(run.checkpoints)[0]
     if name is None:
         raise ConfigError(f"start.pretrained: {path}: this run has no checkpoint that can be used")
@@ -87,9 +87,6 @@ def _average(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def _of_file(path: Path) -> Weights:
-    if not path.is_file():
-        near = did_you_mean(path.name, [p.name for p in path.parent.glob("*") if p.suffix in FILES])
-        raise ConfigError(f"start.pretrained: {path}: there is no such file{near}")
     if path.suffix == ".safetensors":
         return _of_safetensors(path)
     try:

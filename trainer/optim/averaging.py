@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,18 +43,21 @@ class Swa(Ema):
             mine.copy_(theirs)
         self._count["epochs"] += 1
 
-    def refresh(self, model: nn.Module, batches: Iterable[Any], keep: Collection[str] = ()) -> None:
+    def refresh(
+        self, model: nn.Module, batches: Iterable[Any], keep: Collection[str] = (), forward: Callable[[Any], Any] | None = None
+    ) -> None:
         """Compute the BatchNorm statistics that belong to the mean; the model itself is as before afterwards.
 
         Args:
             model: the model.
             batches: as for `update_statistics`.
             keep: as for `update_statistics`.
+            forward: as for `update_statistics`.
         """
         if not self.count:
             return
         with self.swapped_in(model):
-            update_statistics(model, batches, keep)
+            update_statistics(model, batches, keep, forward)
             with torch.no_grad():
                 for mine, theirs in zip(self._buffers.values(), model.buffers(), strict=True):
                     mine.copy_(theirs)
@@ -74,7 +77,9 @@ class Swa(Ema):
 
 
 @torch.no_grad()
-def update_statistics(model: nn.Module, batches: Iterable[Any], keep: Collection[str] = ()) -> None:
+def update_statistics(
+    model: nn.Module, batches: Iterable[Any], keep: Collection[str] = (), forward: Callable[[Any], Any] | None = None
+) -> None:
     """Compute BatchNorm's running statistics anew, each the plain mean over some batches.
 
     Only the BatchNorm layers are in training mode meanwhile: what they are given is what they will be given in evaluation, and nothing is
@@ -84,6 +89,7 @@ def update_statistics(model: nn.Module, batches: Iterable[Any], keep: Collection
         model: the model.
         batches: inputs on the model's device. The same ones in the same order on every worker give the same bits on all of them.
         keep: names of the BatchNorm layers whose statistics stay as they are, because they are frozen.
+        forward: gives the model a batch, where that is not its inputs alone.
     """
     norms = [m for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.track_running_stats and name not in keep]
     if not norms:
@@ -96,8 +102,8 @@ def update_statistics(model: nn.Module, batches: Iterable[Any], keep: Collection
             norm.train()
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over all batches
-        for inputs in batches:
-            model(inputs)
+        for batch in batches:
+            (forward or model)(batch)
     finally:
         for norm, momentum in momenta.items():
             norm.momentum = momentum

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +101,26 @@ def test_a_mistake_in_a_table_is_one_line_that_says_where(tmp_path: Path, text: 
     assert text.startswith(path) or "task" in arguments
 
 
+def test_a_table_is_held_as_lines_and_its_numbers_are_read_at_once(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(300, 200)) * 10.0 ** np.arange(-20, 20).repeat(5)
+    path = tmp_path / "wide.csv"
+    np.savetxt(path, values, delimiter=",", header=",".join(f"c{i}" for i in range(200)), comments="", fmt="%.17g")
+    tracemalloc.start()
+    table = csv_table(str(path), task="regression")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert torch.equal(torch.cat([table.inputs, table.targets], 1), torch.from_numpy(values).float())
+    assert peak < 4 * path.stat().st_size  # a text for each of its cells is more
+
+
+@pytest.mark.parametrize("cell", ["1", " 2.5 ", "1_000", "-4e-3", "+.5", "1e-400", "16777217", "0.1"])
+def test_a_quote_anywhere_changes_no_number(tmp_path: Path, cell: str) -> None:
+    plain = csv_table(write(tmp_path / "p.csv", f"a,b\r\n{cell},3\r\n\r\n7,x\r\n"))
+    quoted = csv_table(write(tmp_path / "q.csv", f'a,b\n"{cell}",3\n7,x\n'))
+    assert plain.inputs.tolist() == quoted.inputs.tolist() == [[float(np.float32(float(cell)))], [7]]
+    assert plain.targets.tolist() == quoted.targets.tolist() == [0, 1]
+
+
 def test_a_table_that_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
     assert "No such file" in complaint(csv_table, str(tmp_path / "none.csv"))
     (tmp_path / "latin.csv").write_bytes("größe,b\n1,2\n".encode("latin-1"))
@@ -179,3 +201,27 @@ def test_a_table_is_read_a_whole_micro_batch_at_a_time(tmp_path: Path) -> None:
     check_labels(rows, 3)
     with pytest.raises(TrainingError, match="sample 2 has label 2"):
         check_labels(rows, 2)
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_the_task_says_what_whole_numbers_are(tmp_path: Path, kind: str) -> None:
+    def read(targets: Any, **options: Any) -> Any:
+        arrays = {"inputs": np.zeros((3, 2), dtype=np.float32), "targets": np.array(targets)}
+        path = tmp_path / f"a.{kind}"
+        if kind == "npz":
+            np.savez(path, **arrays)
+            return numpy_arrays(str(path), **options)
+        save_file({name: torch.from_numpy(value) for name, value in arrays.items()}, str(path))
+        return safetensors_arrays(str(path), **options)
+
+    ages = read([41, 7, 250], task="regression")
+    assert ages.targets.dtype == torch.float32
+    assert ages.targets.tolist() == [[41], [7], [250]]
+    assert not hasattr(ages, "classes")
+    assert read(np.array([41, 7, 250], dtype=np.uint8), task="regression").targets.tolist() == [[41], [7], [250]]
+    assert read([1, 0, 2]).targets.dtype == torch.int64
+    classes = read([1.0, 0.0, 2.0], task="classification")
+    assert (classes.targets.tolist(), classes.targets.dtype, classes.classes) == ([1, 0, 2], torch.int64, ["0", "1", "2"])
+    assert read([[0.5, 0.5]] * 3, task="classification").targets.shape == (3, 2)
+    assert "the target of sample 1 is 0.5, and no class number" in complaint(read, [1.0, 0.5, 2.0], task="classification")
+    assert "there is no task 'ranking'" in complaint(read, [1, 0, 2], task="ranking")

@@ -8,6 +8,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, one_hot
 
+from tests.support.exact import make_config
+from trainer.build import batch_transforms
+from trainer.config.schema import Target
+from trainer.data.arrays import Arrays
 from trainer.data.batch_transforms import CutMix, MixUp, MixUpOrCutMix
 from trainer.errors import TrainingError
 from trainer.registry import resolve
@@ -192,3 +196,15 @@ def test_a_gpu_mixes_as_the_cpu_does() -> None:
                 torch.testing.assert_close(first, cpu)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_the_models_classes_come_before_those_that_the_labels_happen_to_have() -> None:
+    digits = make_config(3).data.model_dump(exclude_none=True)
+    config = make_config(
+        3, model={"target": "mlp", "in_features": 64, "num_classes": 12}, data={**digits, "batch_transforms": [{"target": "mixup"}]}
+    )
+    (change,) = batch_transforms(config, Arrays(torch.zeros(4, 2), torch.tensor([0, 1, 2, 1]), ["0", "1", "2"]))
+    assert change.num_classes == 12
+    unsaid = config.model_copy(update={"model": Target(target="tests.support.noisy:NoisyNet")})
+    (change,) = batch_transforms(unsaid, Arrays(torch.zeros(4, 2), torch.tensor([0, 1, 2, 1]), ["0", "1", "2"]))
+    assert change.num_classes == 3

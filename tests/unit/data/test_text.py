@@ -11,10 +11,11 @@ import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
+from trainer.data.characters import CharText
 from trainer.data.loader import TrainLoader
 from trainer.data.order import BatchPlan
 from trainer.data.splits import class_labels, split_indices
-from trainer.data.text import BagOfWords, CharText, most_frequent
+from trainer.data.text import BagOfWords, most_frequent
 from trainer.errors import TrainingError
 
 

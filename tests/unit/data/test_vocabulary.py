@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
-from tests.support.jobs import ostinato
+from tests.support.jobs import ROOT, ostinato
 from trainer.build import build, datasets
 from trainer.config.schema import Config
 from trainer.config.strict_yaml import parse
 from trainer.data import vocabulary
+from trainer.data.characters import CharText
 from trainer.data.text import BagOfWords
 from trainer.distributed import World
 from trainer.errors import TrainingError
+from trainer.loop import try_out
 from trainer.rundir import RunDir
 
 Row = tuple[str, str]
@@ -177,3 +181,78 @@ def test_a_data_set_of_ones_own_keeps_its_vocabulary_as_well_and_two_that_differ
     vocabulary.share(Spoken("yes", "no"), Spoken("yes", "no"), "test set")
     with pytest.raises(TrainingError, match=r"^test set Spoken: its vocabulary is not that of the training set Spoken; use the same"):
         vocabulary.share(Spoken("yes", "no"), Spoken("no", "yes"), "test set")
+
+
+TALE = "the cat sat on the mat. " * 40
+CHARACTERS = """\
+model: {{target: "examples.char_lm:CharGRU", characters: {characters}, width: 8, layers: 1}}
+task: {{target: "examples.char_lm:NextCharacter"}}
+data:
+  train: {{target: char_text, path: tale.txt, length: 8}}
+  valid: {valid}
+  batch_size: 8
+optimizer: {{target: sgd, lr: 0.1}}
+train: {{epochs: 1}}
+hardware: {{device: cpu, threads: 1}}
+log: {{tensorboard: false}}
+"""
+OTHER = "{target: char_text, path: other.txt, length: 8, split: train}"
+
+
+def characters(valid: str = OTHER, count: int = 12) -> Config:
+    return Config.model_validate(parse(CHARACTERS.format(characters=count, valid=valid)).value)
+
+
+def test_another_text_is_numbered_as_the_training_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tale.txt").write_text(TALE)
+    Path("other.txt").write_text("some toat sat " * 10)
+    train, valid, _ = datasets(characters())
+    assert valid.classes == train.classes == sorted(set(TALE))
+    assert valid.decode(valid.get_batch(np.array([1]))[0][0]) == ("some toat sat " * 2)[8:16]
+
+
+def test_a_character_that_the_training_text_lacks_is_named_with_the_option_that_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tale.txt").write_text(TALE)
+    Path("other.txt").write_text("a quick zebra sat. " * 10)
+    said = r"^other\.txt: char_text: 'b' and 6 more are not among the 11 characters of the vocabulary; name a text that has them all as voc"
+    with pytest.raises(TrainingError, match=said):
+        datasets(characters())
+    Path("all.txt").write_text(TALE + Path("other.txt").read_text())
+    both = {**parse(CHARACTERS.format(characters=20, valid=OTHER)).value["data"]}  # type: ignore[index]
+    for split in ("train", "valid"):
+        both[split] = {**both[split], "vocabulary": "all.txt"}
+    train, valid, _ = datasets(characters().model_copy(update={"data": config("valid: null", **both).data}))
+    assert train.vocabulary == valid.vocabulary == sorted(set(TALE + "a quick zebra sat. "))
+    train.save("mine.json")
+    again = CharText("other.txt", length=8, vocabulary="mine.json")
+    assert torch.equal(again.text, valid.text)
+    Path("words.json").write_text('{"vocabulary": ["one", "two"], "classes": ["a"]}')
+    with pytest.raises(TrainingError, match=r"^words\.json: char_text: a vocabulary of words, not of characters"):
+        CharText("tale.txt", vocabulary="words.json")
+
+
+def test_a_run_keeps_its_characters_and_does_not_go_on_with_others(tmp_path: Path) -> None:
+    (tmp_path / "tale.txt").write_text(TALE)
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tale.yaml").write_text(CHARACTERS.format(characters=12, valid="null"))
+    done = ostinato(tmp_path, "train", "tale.yaml", "train.max_steps=2")
+    assert done.returncode == 0, done.stderr
+    run = RunDir(tmp_path / "runs" / "tale")
+    assert json.loads(run.vocabulary.read_text())["vocabulary"] == sorted(set(TALE))
+    (tmp_path / "tale.txt").write_text(TALE.replace("c", "b"))
+    with pytest.raises(TrainingError, match="its vocabulary is no longer the one that the run began with"):
+        vocabulary.keep(CharText(str(tmp_path / "tale.txt"), length=8), run.vocabulary, resumed=True)
+
+
+def test_more_characters_than_the_model_has_rows_for_are_said_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tale.txt").write_text("at" * 100 + TALE)  # the first windows hold two characters, that the model has
+    job = build(characters("null", 9).model_copy(update={"train": virtual_ranks(1)}), World(0, 1, 0, 1, cpu()))
+    said = r"^model: its layer embedding has 9 rows, and data set CharText has 11 different inputs \(0 … 10\); give the model 11 or more$"
+    with pytest.raises(TrainingError, match=said):
+        try_out(job)
+    try_out(build(characters("null", 11).model_copy(update={"train": virtual_ranks(1)}), World(0, 1, 0, 1, cpu())))

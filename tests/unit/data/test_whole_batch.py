@@ -253,3 +253,9 @@ def test_a_part_of_a_set_in_memory_is_read_in_whole_batches_too() -> None:
     assert torch.equal(part[2][0], Transformed(Pictures(), [CifarEval()])[8][0])
     with pytest.raises(IndexError):
         part[3]
+
+
+def test_a_set_of_torchvisions_in_memory_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=rf"^SVHN: not in {tmp_path}/none, or damaged there; set download: true to fetch it") as caught:
+        InMemory({"target": "SVHN", "root": str(tmp_path / "none")})
+    assert "\n" not in str(caught.value)

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.support.command import ostinato
+from tests.support.image_files import write_folder
 
 CONFIG = """
 model: {target: mlp, in_features: 64, num_classes: 10}
@@ -31,6 +33,15 @@ def test_inspect_data_tells_of_each_split_with_overrides(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["small-data.png", "small.yaml"]
 
 
+def test_inspect_data_puts_the_picture_where_tensorboard_finds_it(folder: Path) -> None:
+    write_folder(folder / "photos", per_class=4)
+    options = ("data.train.target=image_folder", "data.train.root=photos", "--tensorboard", "look")
+    done = ostinato("inspect", "data", "small.yaml", *options, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["small-data.png", "look"]
+    assert EventAccumulator(str(folder / "look")).Reload().Tags()["images"] == ["data/train"]
+
+
 def test_summary_counts_the_parameters_and_creates_nothing(folder: Path) -> None:
     done = ostinato("summary", "small.yaml", "model.hidden=8", "--json", cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -42,6 +53,7 @@ def test_summary_counts_the_parameters_and_creates_nothing(folder: Path) -> None
     ("arguments", "said"),
     [
         (["data", "small.yaml", "--checkpoint", "best"], "--checkpoint: it belongs to a run"),
+        (["runs/a", "--tensorboard", "look"], "--tensorboard: it belongs to 'inspect data CONFIG'"),
         (["data", "none.yaml"], "none.yaml"),
         (["data", "small.yaml", "modle.x=1"], "did you mean 'model'?"),
         (["runs/a", "runs/b"], "runs/b: one run at a time"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.summary import shape, summary
-from trainer.errors import DONE, ConfigError
+from trainer.errors import DONE, ConfigError, TrainingError
 
 CONFIG = """
 model: {target: cnn, in_channels: 1, num_classes: 10, width: 4}
@@ -58,6 +58,41 @@ def test_json_says_the_same_and_overrides_count(config: str, capsys: pytest.Capt
 def test_what_is_wrong_is_said_in_one_line(config: str, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         summary(config, [override] if "freeze" not in override else ["freeze=[{match: haed}]"], as_json=False)
+
+
+UNREADABLE = """
+from torch import rand
+
+class Images:
+    targets = [0] * 40
+
+    def __init__(self, readable_from):
+        self.readable_from = readable_from
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        if index < self.readable_from:
+            raise OSError(5, "Input/output error", f"{index}.png")
+        return rand(1, 8, 8), 0
+"""
+
+
+def test_samples_that_cannot_be_read_are_passed_over_or_named(
+    config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "unreadable_images.py").write_text(UNREADABLE)
+    monkeypatch.syspath_prepend(tmp_path)
+    skip = ["data.bad_samples=skip", "data.max_bad_samples=99"]
+    first = "data.train={target: 'unreadable_images:Images', readable_from: 16}"
+    assert summary(config, [first, *skip], as_json=True) == DONE
+    assert json.loads(capsys.readouterr().out)["input"] == [16, 1, 8, 8]
+    every = "data.train={target: 'unreadable_images:Images', readable_from: 40}"
+    with pytest.raises(TrainingError, match=r"^data\.train: not one of its samples can be read; the first: .* 0 \(0\.png\)$"):
+        summary(config, [every, *skip], as_json=False)
+    with pytest.raises(TrainingError, match=r"sample 0 .*cannot be read"):
+        summary(config, [every], as_json=False)
 
 
 def test_shapes_of_several_inputs_are_told_each() -> None:

@@ -30,11 +30,32 @@ def test_open_sums_go_through_a_checkpoint_to_other_workers() -> None:
     one.close_window(ALONE)
     feed(one, [(v, 10.0 * v, 3, 2) for v in range(4)])
     state = one.state(ALONE)
-    assert state.shape == (4, 2, 3)
+    assert state.shape == (4, 2, 4)
     halves = [Meters(2, ALONE.device, "accuracy") for _ in range(2)]
     for half, leaves in zip(halves, (range(0, 2), range(2, 4)), strict=True):
         half.load(state, leaves)
     assert torch.equal(torch.cat([half.state(ALONE) for half in halves]), state)
+
+
+def test_sums_of_an_older_checkpoint_count_every_sample() -> None:
+    one, other = (Meters(2, ALONE.device, "accuracy") for _ in range(2))
+    feed(one, [(0, 1.0, 6, 2), (1, 4.0, 3, 1)])
+    other.load(one.state(ALONE)[..., :3], range(2))
+    other.quick_seen = True
+    feed(other, [(0, 1.0, 1, 1)])
+    assert other.close_epoch(ALONE) == {"loss": 1.9, "accuracy": 4 / 10}
+
+
+def test_places_that_do_not_count_are_no_misses_and_are_left_out_with_their_update() -> None:
+    meters = Meters(2, ALONE.device, "accuracy")
+    for turn in range(2):
+        for place, hits, places in ((0, 3.0, 4.0), (1, 0.0, 0.0)):
+            meters.add(place, 5, torch.tensor(1.0), (torch.tensor(hits), torch.tensor(places)))
+        if turn == 0:
+            meters.mark()
+    meters.roll_back()
+    meters.add(1, 2, torch.tensor(8.0), torch.tensor(1.0))  # here each sample counts
+    assert meters.close_epoch(ALONE) == {"loss": 26 / 12, "accuracy": 4 / 6}
 
 
 def test_an_update_that_is_left_out_leaves_no_trace_in_the_sums() -> None:

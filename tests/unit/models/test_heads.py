@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -10,10 +12,12 @@ from tests.unit.models.empty import empty
 from trainer.errors import ConfigError
 from trainer.models import heads, resnet, zoo
 from trainer.models.simple import CNN, MLP
+from trainer.registry import resolve
 from trainer.vision import import_torchvision
 
 models = import_torchvision().models
-NAMES = models.list_models(module=models)
+VIDEO = models.list_models(module=models.video)
+NAMES = models.list_models(module=models) + VIDEO
 SIZES = {"inception_v3": 299}
 AUXILIARY = {"inception_v3": ["AuxLogits.fc"], "googlenet": ["aux1.fc2", "aux2.fc2"]}
 
@@ -21,6 +25,23 @@ AUXILIARY = {"inception_v3": ["AuxLogits.fc"], "googlenet": ["aux1.fc2", "aux2.f
 def test_there_are_many_models() -> None:
     assert len(NAMES) >= 80
     assert set(NAMES) == set(dir(zoo))
+    assert {"r3d_18", "s3d", "mvit_v2_s", "swin3d_t"} <= set(VIDEO)
+
+
+@pytest.mark.parametrize(
+    ("name", "purpose"),
+    [("fcn_resnet50", "segmentation"), ("fasterrcnn_resnet50_fpn", "detection"), ("raft_small", "optical flow")],
+)
+def test_a_model_for_another_purpose_is_named_with_what_it_needs(name: str, purpose: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^{name} is torchvision's model for {purpose}, .*; write torchvision\.models\.\w+:{name}, and .* task"
+    ):
+        resolve("model", name)
+    path = re.search(r"torchvision\.models\.\w+:\w+", zoo.elsewhere(name) or "")
+    assert path is not None
+    assert callable(resolve("model", path[0]))
+    with pytest.raises(ConfigError, match=r"for inference alone, not for classification$"):
+        resolve("model", "quantized_resnet18")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,7 +49,8 @@ def test_every_model_has_as_many_outputs_as_asked_for_and_its_head_is_found(name
     """The layers that change with the number of classes are the head, whatever it is called."""
     seven, eight = (empty(lambda n=n: getattr(zoo, name)(num_classes=n)) for n in (7, 8))
     size = SIZES.get(name, 224)
-    assert seven.train()(torch.empty(2, 3, size, size, device="meta")).shape == (2, 7)
+    frames = (16,) if name in VIDEO else ()
+    assert seven.train()(torch.empty(2, 3, *frames, size, size, device="meta")).shape == (2, 7)
     differing = {key for key, parameter in seven.named_parameters() if parameter.shape != eight.get_parameter(key).shape}
     assert {key.rpartition(".")[0] for key in differing} == set(heads.head_names(seven))
 

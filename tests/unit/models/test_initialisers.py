@@ -72,14 +72,14 @@ def test_the_last_norm_of_residual_blocks_can_begin_at_zero() -> None:
     [
         (
             {"target": "kaiming_norml", "match": "*"},
-            r"^start\.init\.0\.target: torch\.nn\.init has no 'kaiming_norml' \(did you mean 'kaiming_normal'\?\)$",
+            r"^start\.init\.0\.target: there is no initialiser 'kaiming_norml' \(did you mean 'kaiming_normal'\?\)$",
         ),
         ({"target": "normal", "match": "head.*", "sdt": 1.0}, r"^start\.init\.0: normal refuses its arguments: .*'sdt'"),
         ({"target": "constant", "match": "head.*"}, r"^start\.init\.0: constant refuses its arguments: .*'val'"),
         ({"target": "kaiming_normal", "match": "norms"}, r"cannot fill features\.0\.1\.weight of shape \(4,\): Fan in and fan out"),
         ({"target": "zeros", "match": "haed.*"}, r"^start\.init\.0\.match: 'haed\.\*' is the name of no parameter"),
         ({"target": "normal", "match": "head.1.bias", "std": "much"}, r"^start\.init\.0: normal cannot fill head\.1\.bias"),
-        ({"target": "calculate_gain", "match": "head.1.bias"}, r"has no 'calculate_gain'"),
+        ({"target": "calculate_gain", "match": "head.1.bias"}, r"there is no initialiser 'calculate_gain'"),
     ],
 )
 def test_an_initialiser_that_cannot_work_is_one_line(rule: dict[str, Any], message: str) -> None:

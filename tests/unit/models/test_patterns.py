@@ -46,8 +46,18 @@ def test_norms_are_known_by_their_class_also_a_users() -> None:
     ]
 
 
-def test_biases_include_those_of_attention() -> None:
+def test_biases_include_those_of_attention_and_recurrent_layers() -> None:
     assert match(nn.MultiheadAttention(4, 2), "biases", "x") == ["in_proj_bias", "out_proj.bias"]
+    attention = nn.MultiheadAttention(4, 2, add_bias_kv=True)
+    assert match(nn.ModuleDict({"mix": attention}), "biases", "x") == [
+        f"mix.{name}" for name in ("in_proj_bias", "bias_k", "bias_v", "out_proj.bias")
+    ]
+    lstm = nn.LSTM(3, 4, bidirectional=True)
+    assert match(lstm, "biases", "x") == ["bias_ih_l0", "bias_hh_l0", "bias_ih_l0_reverse", "bias_hh_l0_reverse"]
+    unbiased = nn.Module()
+    unbiased.unbiased = nn.Parameter(torch.zeros(1))  # type: ignore[assignment]
+    unbiased.bias_free = nn.Linear(2, 2)  # type: ignore[assignment]
+    assert match(unbiased, "biases", "x") == ["bias_free.bias"]
 
 
 def test_a_shared_parameter_is_found_by_each_of_its_names() -> None:
