@@ -42,6 +42,7 @@ bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks.first_step
 	$(BIN)/python -m benchmarks.step_overhead
 	$(BIN)/python -m benchmarks.reduction
+	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.checkpoint_stall
 
 clean:  ## Remove the environment and caches; runs and data stay

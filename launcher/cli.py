@@ -15,7 +15,7 @@ listen_early()  # before anything that takes time
 
 import typer  # noqa: E402
 
-from trainer.errors import DONE, OstinatoError  # noqa: E402
+from trainer.errors import DONE, ConfigError, OstinatoError  # noqa: E402
 
 PLACE = re.compile(r"^(command line|[^:\s][^:]*:\d+): ")
 COMPLETION = "_OSTINATO_COMPLETE"
@@ -75,16 +75,61 @@ def train(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato inspect runs/digits
+  ostinato inspect runs/digits --checkpoint best
+  ostinato inspect data configs/digits.yaml
+  ostinato inspect data configs/digits.yaml data.valid_fraction=0.2 data.valid=null --json
+  ostinato inspect data configs/digits.yaml --tensorboard runs/look"""
+)
 def inspect(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    what: Annotated[list[str], typer.Argument(metavar="RUN | data CONFIG [KEY=VALUE]...", help="A run folder; or 'data' and a config.")],
     checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="NAME", help="Say what is in this one.")] = None,
+    tensorboard: Annotated[
+        str | None, typer.Option("--tensorboard", metavar="DIR", help="With data: put the picture there as well.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """List a run's checkpoints, each one verified; exit code 3 if one cannot be used."""
+    """List a run's checkpoints, each one verified, or say what a config's data sets are.
+
+    Of a run: exit code 3 if a checkpoint cannot be used. Of data: sizes, shapes, classes, samples that cannot be read (exit code 4), and
+    the first training images as a picture.
+    """
+    if what[0] == "data" and len(what) > 1:
+        if checkpoint is not None:
+            raise ConfigError("command line: --checkpoint: it belongs to a run, and this is 'inspect data'; leave it out")
+        from launcher.look import look
+
+        raise typer.Exit(look(what[1], what[2:], as_json=as_json, tensorboard=tensorboard))
+    if tensorboard is not None:
+        raise ConfigError("command line: --tensorboard: it belongs to 'inspect data CONFIG'; leave it out")
+    if len(what) > 1:
+        raise ConfigError(f"command line: {what[1]}: one run at a time; a config's data sets are shown by 'inspect data CONFIG'")
     from launcher.inspect import inspect
 
-    raise typer.Exit(inspect(run, checkpoint=checkpoint, as_json=as_json))
+    raise typer.Exit(inspect(what[0], checkpoint=checkpoint, as_json=as_json))
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato summary configs/digits.yaml
+  ostinato summary configs/cifar10.yaml model.target=resnet50 data.batch_size=32
+  ostinato summary configs/digits.yaml 'freeze=[{match: features.*}]' --json"""
+)
+def summary(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Print a config's model as a table: layers, shapes, parameters, what trains, multiplications. Nothing is trained or created."""
+    from launcher.summary import summary
+
+    raise typer.Exit(summary(config, overrides or [], as_json=as_json))
 
 
 @app.command()

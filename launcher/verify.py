@@ -33,7 +33,7 @@ def plan(config: Config, world_sizes: Sequence[int], steps: int) -> list[str]:
         raise ConfigError(f"--world-sizes: {', '.join(unfit)} workers cannot share {ranks} virtual ranks evenly")
     # Threads need no word: where they are auto they follow the virtual ranks.
     overrides = [f"train.virtual_ranks={ranks}", f"train.max_steps={steps}", *saving(steps)]
-    return [*overrides, "log.every_steps=1", "log.fingerprint_every=1", "log.tensorboard=false"]
+    return [*overrides, "log.every_steps=1", "log.fingerprint_every=1", "log.tensorboard=false", "log.wandb=null"]
 
 
 def saving(steps: int) -> list[str]:

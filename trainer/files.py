@@ -92,7 +92,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a JSONL file, oldest first; a torn line is skipped, a missing file has no rows."""
     try:
         lines = path.read_bytes().split(b"\n")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a file may be where the folder should be: whoever wants to write there says so
         return
     for line in lines[:-1]:  # what follows the last newline is torn or empty
         try:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from trainer import fingerprint
 from trainer.agreement import Agreement
-from trainer.build import Job
+from trainer.averaged import average, swapped_in
+from trainer.build import Job, thaw
 from trainer.checkpoint.saver import Saver
 from trainer.config.schema import Config
-from trainer.errors import TrainingError
-from trainer.evaluate import evaluate, try_some
+from trainer.errors import ConfigError, TrainingError
+from trainer.evaluate import Measured, evaluate, try_some
+from trainer.files import write_atomic
+from trainer.metrics.drawings import draw_end, draw_epoch, draw_evaluation, draw_start
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
 from trainer.non_finite import check_losses, look_for_non_finite
 from trainer.stop import StopRequest
+from trainer.tasks.base import less_is_better_of, no_direction
 
 log = logging.getLogger("trainer")
 
@@ -41,6 +45,7 @@ def train(job: Job, around: Around) -> bool:
     if asked_to_stop(around):
         return False
     try_out(job)
+    draw_start(job, around.writer)
     if not fit(job, around):
         return False
     return test(job, around)
@@ -64,6 +69,7 @@ def train_epoch(job: Job, around: Around) -> bool:
     log_every, fingerprint_every, save_every = config.log.every_steps, config.log.fingerprint_every, config.checkpoint.every_steps
     place.epoch, place.phase = state.epoch, "load"
     agreement.begin()
+    thaw(job)
     if state.step >= job.total_steps or state.epoch_step >= job.plan.steps_per_epoch:
         return True
     for micro_batches in job.loader.epoch(state.epoch, state.epoch_step):
@@ -112,35 +118,45 @@ def end_epoch(job: Job, around: Around, samples_per_s: float) -> bool:
     """Close the epoch: its means, the validation, the best so far, a checkpoint. False: stopped on request, the epoch still open."""
     state, config, writer = job.state, job.config, around.writer
     check_losses(job)
+    if not average(job, begin_evaluation(job, around)):
+        return leave_open(job, around)
     valid: dict[str, float] = {}
     last = state.step == job.total_steps
     if job.valid is not None and ((state.epoch + 1) % config.train.evaluate_every == 0 or last):
-        found = evaluate_set(job, around, job.valid)
+        found = evaluate_set(job, around, "valid")
         if found is None:
-            job.place.phase = "save"
-            around.saver.save(job, writer)  # after it the evaluation begins anew
-            return False
-        valid = found
+            return leave_open(job, around)
+        valid = found.metrics
+        write_details(job, around, "valid", found)
     if job.bad is not None:
         job.bad.together(job.world)
     trained = state.meters.close_epoch(job.world)
     state.epoch += 1
     watched, is_best = watch(job, valid)
-    state.schedule.end_epoch(watched, less_is_better(config, valid))
+    rates = learning_rates(job)  # the epoch's own: the schedule may move them now
+    state.schedule.end_epoch(watched, less_is_better(job, valid))
     state.epoch_step = 0
     if writer is not None:
         now = time.time()
-        writer.row(now, "epoch", state.step, state.epoch, {**trained, **learning_rates(job)})
+        writer.row(now, "epoch", state.step, state.epoch, {**trained, **rates})
         if valid:
             writer.row(now, "valid", state.step, state.epoch, valid)
+        draw_epoch(job, writer)
         log.info(epoch_line(state.epoch, config.train.epochs, state.step, trained, valid, samples_per_s))
     job.place.phase = "save"
     around.saver.save(job, writer, best=watched if is_best else None)
     return True
 
 
-def evaluate_set(job: Job, around: Around, dataset: Any) -> dict[str, float] | None:
-    """The means over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
+def leave_open(job: Job, around: Around) -> bool:
+    """Save in the midst of an epoch's end; whoever goes on from there begins that end anew. False, for the caller to return."""
+    job.place.phase = "save"
+    around.saver.save(job, around.writer)
+    return False
+
+
+def begin_evaluation(job: Job, around: Around) -> Callable[[], bool]:
+    """Enter the phase; what it gives is to be asked before each batch: whether to break off, because a stop is requested."""
     job.place.phase = "evaluate"
     around.agreement.begin()
 
@@ -148,40 +164,66 @@ def evaluate_set(job: Job, around: Around, dataset: Any) -> dict[str, float] | N
         job.place.tick += 1
         return asked_to_stop(around)
 
+    return leave
+
+
+def evaluate_set(job: Job, around: Around, split: str) -> Measured | None:
+    """The metrics over a data set with the averaged weights, if the run keeps an average; None: a stop came in between."""
+    leave = begin_evaluation(job, around)
+    if split not in job.like:
+        job.like[split] = try_some(job.state.model, job.task, getattr(job, split), job.config, job.world, job.bad)
     with swapped_in(job):
-        return evaluate(job.state.model, job.loss, dataset, job.config, job.world, leave, job.bad)
+        return evaluate(job.state.model, job.task, getattr(job, split), job.config, job.world, job.like[split], leave, job.bad)
+
+
+def write_details(job: Job, around: Around, split: str, found: Measured) -> None:
+    """Keep the newest confusion matrix and the figures for each class in ``evaluation-valid.json``, and draw the matrix."""
+    if around.writer is not None and found.details:
+        text = json.dumps({"step": job.state.step, **found.metrics, **found.details}) + "\n"
+        write_atomic(around.saver.run.evaluation(split), text.encode(), durable=False)
+        draw_evaluation(job, around.writer, split, found)
 
 
 def try_out(job: Job) -> None:
     """Evaluate a few samples of each set: what cannot be trained or evaluated shows now, and not after the first epoch.
 
     Raises:
-        TrainingError: the labels do not fit the model's output.
+        TrainingError: the labels do not fit the model's output, or the watched metric is none of the task's.
+        ConfigError: it is not said whether less or more of the watched metric is better.
     """
-    for name in ("train_set", "valid", "test"):
-        dataset = getattr(job, name)
-        if dataset is None:
-            continue
-        try_some(job.state.model, job.loss, dataset, job.config, job.world, job.bad)
+    for split in ("train_set", "valid", "test"):
+        dataset = getattr(job, split)
+        if dataset is not None:
+            job.like[split] = try_some(job.state.model, job.task, dataset, job.config, job.world, job.bad)
+    watched = job.config.train.monitor
+    if "valid" in job.like and watched != "auto":
+        known = {"loss", *job.task.metrics(job.like["valid"], 8)}
+        if watched not in known:
+            raise TrainingError(f"train.monitor: the validation has no {watched!r}; it has {', '.join(sorted(known))}")
+        if job.config.train.monitor_mode == "auto" and less_is_better_of(type(job.task), watched) is None:
+            raise ConfigError(f"train.monitor: {no_direction(type(job.task), watched)}")
 
 
 def watch(job: Job, valid: dict[str, float]) -> tuple[float | None, bool]:
-    """The watched metric's value, and whether it is the best so far."""
+    """The watched metric's value, and whether it is the best so far: by however little, while early stop counts from its margin on."""
     state, config = job.state, job.config.train
     if not valid:
         return None, False
-    name = watched_name(job.config, valid)
-    if name not in valid:
-        raise TrainingError(f"train.monitor: the validation has no {name!r}; it has {', '.join(sorted(valid))}")
-    value, margin = valid[name], config.early_stop.min_delta if config.early_stop else 0.0
-    less = less_is_better(job.config, valid)
-    better = state.best is None or (value < state.best - margin if less else value > state.best + margin)
-    better = better and math.isfinite(value)  # nothing would ever be better than a NaN
-    if better:
-        state.best, state.best_step, state.bad_epochs = value, state.step, 0
+    value, margin = valid.get(watched_name(job.config, valid), math.nan), config.early_stop.min_delta if config.early_stop else 0.0
+    less = less_is_better(job, valid)
+    best = is_better(value, state.best, less)
+    if best:
+        state.best, state.best_step = value, state.step
+    if is_better(value, state.counted, less, margin):
+        state.counted, state.bad_epochs = value, 0
     else:
         state.bad_epochs += 1
-    return value, better
+    return value, best
+
+
+def is_better(value: float, than: float | None, less: bool, margin: float = 0.0) -> bool:
+    """Whether a metric is better than another value, by more than a margin; a NaN is not: nothing would ever be better than it."""
+    return math.isfinite(value) and (than is None or (value < than - margin if less else value > than + margin))
 
 
 def watched_name(config: Config, valid: dict[str, float]) -> str:
@@ -191,11 +233,10 @@ def watched_name(config: Config, valid: dict[str, float]) -> str:
     return "accuracy" if "accuracy" in valid else "loss"
 
 
-def less_is_better(config: Config, valid: dict[str, float]) -> bool:
+def less_is_better(job: Job, valid: dict[str, float]) -> bool:
     """Whether the watched metric should fall."""
-    if config.train.monitor_mode != "auto":
-        return config.train.monitor_mode == "min"
-    return watched_name(config, valid) == "loss"
+    mode = job.config.train.monitor_mode
+    return mode == "min" if mode != "auto" else bool(less_is_better_of(type(job.task), watched_name(job.config, valid)))
 
 
 def test(job: Job, around: Around) -> bool:
@@ -205,15 +246,17 @@ def test(job: Job, around: Around) -> bool:
     around.saver.wait()
     weights = fingerprint.sha256(state.model.state_dict())
     name = around.saver.load_best(job)
-    found: dict[str, float] | None = {}
+    found: Measured | None = Measured({})
     if job.test is not None:
-        found = evaluate_set(job, around, job.test)
-        if found is None:
-            return False
+        found = evaluate_set(job, around, "test")
+    if found is None:
+        return False
     if writer is not None:
-        if found:
-            writer.row(time.time(), "test", state.step, state.epoch, found)
-            log.info(f"test {figures(found)} (checkpoint {name})")
+        if found.metrics:
+            writer.row(time.time(), "test", state.step, state.epoch, found.metrics)
+            write_details(job, around, "test", found)
+            log.info(f"test {figures(found.metrics)} (checkpoint {name})")
+        draw_end(job, writer)
         around.saver.run.event("finished", attempt=writer.attempt, step=state.step, weights=weights)
     return True
 
@@ -255,8 +298,3 @@ def compare_ranks(job: Job, around: Around) -> None:
         )
     if around.writer is not None:
         around.writer.row(time.time(), "weights", state.step, state.epoch, {"fingerprint": own})
-
-
-def swapped_in(job: Job) -> Any:
-    """Within this context the model has the averaged weights, if the run keeps an average."""
-    return job.state.ema.swapped_in(job.state.model) if job.state.ema is not None else contextlib.nullcontext()

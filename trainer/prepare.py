@@ -21,6 +21,8 @@ from trainer.config.schema import Config
 from trainer.config.targets import check_targets
 from trainer.errors import ConfigError, RunFolderError
 from trainer.masking import masked
+from trainer.metrics import weights_biases
+from trainer.models.weight_files import missing
 from trainer.rundir import Fence, RunDir, RunLock, make_private, write_atomic
 
 FENCE_S = 10.0
@@ -63,10 +65,15 @@ def prepare(
     """
     loaded = load(config_path, overrides)
     check_targets(loaded)
+    if loaded.config.log.wandb is not None and (fault := weights_biases.missing()):
+        raise loaded.error((("log", "wandb"), fault))
     run = run_of(loaded.config)
     run.check()
     if fresh or not run.exists():
         _check(fill(loaded.config, world_size), loaded, world_size)  # once more below: now, because the lock is a file already
+        pretrained = loaded.config.start.pretrained
+        if pretrained is not None and (fault := missing(pretrained)):
+            raise loaded.error((("start", "pretrained"), fault))
     with _locked(run) as lock:
         Fence.wait(run.fence, fence_s)
         run.clear_partials()

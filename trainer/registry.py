@@ -21,10 +21,13 @@ __all__ = ["FALLBACK", "SHORT", "location", "resolve", "target_files", "targets"
 _SCHEDULES = ("constant", "step", "multistep", "exponential", "cosine", "one_cycle", "polynomial", "linear")
 _DATASETS = ("cifar10", "cifar100", "mnist", "fashion_mnist", "image_folder", "fake_data")
 
+_SETS = [(name, split) for name in ("cifar", "imagenet", "mnist") for split in ("train", "eval")]
+
 SHORT: dict[str, dict[str, str]] = {
     "model": {
         "mlp": "trainer.models.simple:MLP",
         "cnn": "trainer.models.simple:CNN",
+        "features": "trainer.models.features:features",
         **{f"resnet{depth}": f"trainer.models.resnet:resnet{depth}" for depth in (18, 34, 50, 101, 152)},
     },
     "loss": {
@@ -37,27 +40,52 @@ SHORT: dict[str, dict[str, str]] = {
     },
     "optimizer": {"sgd": "torch.optim:SGD", "adam": "torch.optim:Adam", "adamw": "torch.optim:AdamW", "rmsprop": "torch.optim:RMSprop"},
     "schedule": {**{name: f"trainer.optim.schedules:{name}" for name in _SCHEDULES}, "plateau": "trainer.optim.schedules:Plateau"},
-    "dataset": {"digits": "trainer.data.datasets:Digits", **{name: f"trainer.data.datasets:{name}" for name in _DATASETS}},
-    "transform": {"to_tensor": "trainer.data.transforms:ToTensor", "ToTensor": "trainer.data.transforms:ToTensor"},
+    "dataset": {
+        "digits": "trainer.data.datasets:Digits",
+        **{name: f"trainer.data.datasets:{name}" for name in _DATASETS},
+        **{name: f"trainer.data.arrays:{name}" for name in ("csv_table", "numpy_arrays", "safetensors_arrays")},
+        "bag_of_words": "trainer.data.text:BagOfWords",
+        "char_text": "trainer.data.characters:CharText",
+        "video_frames": "trainer.data.video:VideoFrames",
+        "in_memory": "trainer.data.whole_batch:InMemory",
+    },
+    "initialiser": {},
+    "task": {
+        "classification": "trainer.tasks.classification:Classification",
+        "multi_label": "trainer.tasks.classification:MultiLabel",
+        "regression": "trainer.tasks.regression:Regression",
+        "loss_only": "trainer.tasks.base:Task",
+    },
+    "batch_transform": {"mixup": "trainer.data.batch_transforms:MixUp", "cutmix": "trainer.data.batch_transforms:CutMix"},
+    "transform": {
+        **{name: "trainer.data.transforms:ToTensor" for name in ("to_tensor", "ToTensor")},
+        **{name: "trainer.data.transforms:Cutout" for name in ("cutout", "Cutout")},
+        "ToDtype": "trainer.data.transforms:ToDtype",
+        "Compose": "trainer.data.transforms:TransformList",
+        **{f"{name}_{split}": f"trainer.data.sets:{name.title()}{split.title()}" for name, split in _SETS},
+    },
 }
 
 # Where a name without a colon is looked for when it is not in the table, whatever its capitals and underscores.
 FALLBACK = {
-    "model": "torchvision.models",
+    "model": "trainer.models.zoo",
     "loss": "torch.nn",
     "optimizer": "torch.optim",
     "schedule": "torch.optim.lr_scheduler",
     "dataset": "torchvision.datasets",
     "transform": "torchvision.transforms.v2",
+    "batch_transform": "trainer.data.batch_transforms",
+    "task": "trainer.tasks.classification",
+    "initialiser": "torch.nn.init",
 }
-_NAME_ENDS_WITH = {"loss": "Loss"}  # torch.nn holds much that is no loss
+_NAME_ENDS_WITH = {"loss": "Loss", "initialiser": "_"}  # torch.nn holds much that is no loss, and torch.nn.init old names
 
 
 def resolve(kind: str, name: str) -> Callable[..., Any]:
     """The object behind a target's name; importing it runs its code.
 
     Args:
-        kind: model, loss, optimizer, schedule, dataset or transform.
+        kind: model, initialiser, loss, task, optimizer, schedule, dataset, transform or batch_transform.
         name: a short name or ``package.module:Name``.
 
     Raises:
@@ -105,8 +133,11 @@ def _look_up(kind: str, name: str, module: ModuleType) -> str:
     for known in theirs:
         if _folded(name) in (_folded(known), _folded(known.removesuffix(ending))):
             return known
-    known_here = ", ".join(SHORT[kind])
-    near = did_you_mean(name, [*SHORT[kind], *theirs])
+    elsewhere = getattr(module, "elsewhere", None)  # of our zoo: torchvision has it, for another purpose
+    if kind == "model" and elsewhere is not None and (said := elsewhere(name)):
+        raise ConfigError(said)
+    known_here = ", ".join([*SHORT[kind]] or [known.removesuffix(ending) for known in theirs])
+    near = did_you_mean(name, [*SHORT[kind], *(known.removesuffix("_") for known in theirs)])
     raise ConfigError(
         f"there is no {kind} '{one_line(name, 60)}'{near or f'; short names are {known_here}, any other is package.module:Name'}"
     )

@@ -7,8 +7,11 @@
       environment.json   one entry an attempt: versions, commit, host, devices, threads, virtual ranks, workers
       events.jsonl       created started resumed checkpointed stopped failed finished, with time and attempt
       metrics.jsonl      a line a logged step, an epoch's training and an evaluation
+      metrics.csv        the same rows for spreadsheets, written when the run ends or stops
+      vocabulary.json    the words that inputs are counted by, where the data set has a vocabulary
       system.jsonl       CPU, memory and GPU use of each rank
       tensorboard/
+      wandb/             what goes to Weights & Biases, if log.wandb asks for it
       checkpoints/       step-00001234/ (state.pt + manifest.json), best.json, last.json
       logs/              attempt-000/rank-0.log, attempt-000/rank-0.outcome.json
       heartbeats/        rank-0.json: step, phase, time
@@ -67,6 +70,8 @@ class RunDir:
         self.environment = self.path / "environment.json"
         self.events = self.path / "events.jsonl"
         self.metrics = self.path / "metrics.jsonl"
+        self.metrics_table = self.path / "metrics.csv"
+        self.vocabulary = self.path / "vocabulary.json"
         self.system = self.path / "system.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
@@ -104,7 +109,8 @@ class RunDir:
         Raises:
             RunFolderError: names the link, or what is in the folder besides.
         """
-        for path in (self.path, self.config, self.environment, self.events, self.metrics, self.system, self.lock, self.fence):
+        files = (self.config, self.environment, self.events, self.metrics, self.system, self.vocabulary, self.lock, self.fence)
+        for path in (self.path, *files):
             refuse_link(path)
         for room in (self.checkpoints, self.logs, self.heartbeats, self.tensorboard):
             refuse_link(room)
@@ -154,6 +160,10 @@ class RunDir:
     def stack(self, attempt: int, rank: int) -> Path:
         """Where one rank's python stacks are written when the job is stuck; a loader worker's file has its process id besides."""
         return self.attempt_logs(attempt) / f"rank-{rank}.stack.txt"
+
+    def evaluation(self, split: str) -> Path:
+        """What the newest evaluation of a split found beyond numbers."""
+        return self.path / f"evaluation-{split}.json"
 
     def heartbeat(self, rank: int) -> Path:
         """The file in which one rank says where it is."""

@@ -11,10 +11,11 @@ from torch import nn
 from trainer.distributed import World
 from trainer.errors import CheckpointError
 from trainer.metrics.meters import Meters
+from trainer.optim.averaging import Swa
 from trainer.optim.ema import Ema
 from trainer.optim.learning_rate import LearningRate
 
-POSITION = ("epoch", "epoch_step", "step", "samples", "best", "best_step", "bad_epochs", "skipped", "skipped_in_a_row", "rows")
+POSITION = ("epoch", "epoch_step", "step", "samples", "best", "best_step", "counted", "bad_epochs", "skipped", "skipped_in_a_row", "rows")
 
 
 @dataclass
@@ -32,6 +33,7 @@ class TrainState:
     meters: Meters
     loss: Any
     """A loss may have buffers, too."""
+    swa: Swa | None = None
 
     epoch: int = 0
     """Epochs completed, their evaluation included."""
@@ -45,8 +47,10 @@ class TrainState:
     """The best value of the watched metric."""
     best_step: int | None = None
     """The step of the best value."""
+    counted: float | None = None
+    """The value of the last improvement that early stop counted: by its margin or more."""
     bad_epochs: int = 0
-    """Evaluations since the last improvement."""
+    """Evaluations since then."""
     skipped: int = 0
     """Updates left out because a gradient was not finite."""
     skipped_in_a_row: int = 0
@@ -65,8 +69,9 @@ class TrainState:
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler is not None else None,
             "ema": self.ema.state_dict() if self.ema is not None else None,
+            "swa": self.swa.state_dict() if self.swa is not None else None,
             "meters": self.meters.state(world),
-            "classification": self.meters.classification,
+            "quick_seen": self.meters.quick_seen,
         }
 
     def load_state_dict(self, state: dict[str, Any], leaves: range) -> None:
@@ -92,9 +97,11 @@ class TrainState:
             if self.ema is not None:
                 self.ema.load_state_dict(state["ema"])
             self.meters.load(state["meters"], leaves)
-            self.meters.classification = state["classification"]
+            if self.swa is not None:
+                self.swa.load_state_dict(state["swa"])
+            self.meters.quick_seen = state["quick_seen"]
             for name in POSITION:
-                setattr(self, name, state[name])
+                setattr(self, name, state[name] if name != "counted" else state.get(name, state["best"]))  # they were one value once
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as fault:
             raise CheckpointError(f"the checkpoint does not fit this config: {fault}") from fault
 

@@ -6,8 +6,9 @@ Nothing here waits for the device: sums stay where they are computed until someb
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +19,11 @@ from trainer.config.schema import Config
 from trainer.distributed import World
 from trainer.errors import TrainingError
 from trainer.heartbeat import Place
-from trainer.metrics.meters import Meters
 from trainer.non_finite import Losses
-from trainer.optim.ema import Ema
 from trainer.reduce import SubtreeStack, TreeReduction, leaves_of
 from trainer.seed import seed_micro_batch
+from trainer.state import TrainState
+from trainer.tasks.base import Task
 
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -37,12 +38,9 @@ class Update:
     Args:
         config: the run's config, `virtual_ranks` filled in.
         world: this worker's place.
-        model: the bare module, on its device.
-        loss: called with (output, target); the mean over the micro-batch's samples.
-        optimizer: over the model's trainable parameters.
-        scaler: scales the loss under fp16, else None.
-        ema: the moving average to keep up, or None.
-        meters: takes each micro-batch's loss and hits.
+        state: the bare module on its device, its optimizer, the loss scaler, the average to keep up and the meters.
+        task: gives the mean loss over a micro-batch's samples, and what is counted of it.
+        batch_transforms: applied to each micro-batch, inputs and targets.
         place: told of each phase.
     """
 
@@ -50,34 +48,41 @@ class Update:
         self,
         config: Config,
         world: World,
-        model: nn.Module,
-        loss: Any,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler | None,
-        ema: Ema | None,
-        meters: Meters,
+        state: TrainState,
+        task: Task,
+        batch_transforms: Sequence[Callable[[Any, Any], tuple[Any, Any]]],
         place: Place,
     ) -> None:
         self.place = place
-        self.world, self.model, self.loss, self.optimizer = world, model, loss, optimizer
-        self.scaler, self.ema, self.meters = scaler, ema, meters
+        self.world, self.model, self.task, self.optimizer = world, state.model, task, state.optimizer
+        self.batch_transforms = list(batch_transforms)
+        self.scaler, self.ema, self.meters = state.scaler, state.ema, state.meters
         self.seed, self.clip = config.seed, config.train.clip
         self.device = world.device
         assert isinstance(config.train.virtual_ranks, int)
         self.virtual_ranks = config.train.virtual_ranks
         self.leaves = leaves_of(world.rank, world.size, self.virtual_ranks)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.losses = Losses(len(self.leaves), world.device)
         self.skip = config.train.non_finite == "skip"
         self.skipped, self.healthy = False, True
-        self.buffers = Buffers(model, world, self.leaves, self.skip)
+        self.buffers = Buffers(self.model, world, self.leaves, self.skip)
         self.amp_dtype = AMP_DTYPES.get(config.train.amp)
         self.stack = SubtreeStack()
         self.complete = False  # not yet known
-        self.forward: nn.Module = model
+        self.forward: nn.Module = self.model
         self.ddp: DistributedDataParallel | None = None
+        self.reduction: TreeReduction | None = None
         if world.size > 1:
             self.ddp = self.forward = self._wrap()
+
+    def close(self) -> None:
+        """Let go of the model, so that it can be wrapped anew."""
+        if self.reduction is not None:
+            self.reduction.thread.shutdown()
+        self.ddp = self.reduction = None
+        self.forward = self.model
+        gc.collect()  # the wrapper's hooks on the parameters go with it
 
     def _wrap(self) -> DistributedDataParallel:
         ddp = DistributedDataParallel(
@@ -86,7 +91,7 @@ class Update:
             **NO_BUFFERS,
             gradient_as_bucket_view=True,
         )
-        reduction = TreeReduction(self.world.rank, self.world.size, self.virtual_ranks, self.parameters)
+        self.reduction = reduction = TreeReduction(self.world.rank, self.world.size, self.virtual_ranks, self.parameters)
         self.stack = reduction.stack
         ddp.register_comm_hook(None, reduction.hook)
         return ddp
@@ -174,14 +179,16 @@ class Update:
     def _leaf(self, batch: tuple[Any, Any], place: int, count: int, samples: int) -> None:
         self.place.phase = "forward"
         inputs, targets = to_device(batch, self.device)
+        for transform in self.batch_transforms:
+            inputs, targets = transform(inputs, targets)
         if self.amp_dtype is None:
-            output = self.forward(inputs)
-            loss = self.loss(output, targets)
+            output, loss = self.task.run(self.forward, inputs, targets)
         else:
             with torch.autocast(self.device.type, self.amp_dtype):
-                output = self.forward(inputs)
-                loss = self.loss(output, targets)
-        self.meters.add(place, count, loss.detach(), output.detach(), targets)
+                output, loss = self.task.run(self.forward, inputs, targets)
+        with torch.no_grad():
+            quick = self.task.quick(output, targets)
+        self.meters.add(place, count, loss.detach(), quick)
         self.losses.add(place, loss.detach())
         if self.skip:  # an infinite loss can have finite gradients; through the sum of gradients every worker hears of it
             loss = loss * torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan)

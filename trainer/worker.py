@@ -25,9 +25,12 @@ from torch import nn
 from trainer import environment, errors
 from trainer.agreement import Agreement
 from trainer.build import Job, build
+from trainer.checkpoint import store
 from trainer.checkpoint.saver import Saver
+from trainer.config import checks
 from trainer.config.load import load
 from trainer.config.schema import Config
+from trainer.data import vocabulary
 from trainer.data.describe import describe
 from trainer.data.processes import STACKS
 from trainer.distributed import World, join, leave
@@ -36,7 +39,7 @@ from trainer.files import private
 from trainer.heartbeat import Heart, Place
 from trainer.loop import Around, train
 from trainer.metrics.progress import Bar
-from trainer.metrics.writer import MetricsWriter
+from trainer.metrics.writer import open_writer
 from trainer.prepare import FENCE_S, prepare, run_of
 from trainer.rundir import Fence, RunDir, RunLock, write_json
 from trainer.seed import set_arithmetic
@@ -112,7 +115,7 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
         outcome.path = run.outcome(attempt, world.rank)
         heart.start()
         stack.callback(heart.stop)
-        job = build(config, world, place)
+        job = build(config, world, place, resumes=bool(store.names(run.checkpoints)))
         stack.callback(job.loader.close)
         saver = Saver(run, config, world, attempt)
         stack.push(lambda kind, fault, trace: _let_finish(saver, outcome, fault))
@@ -122,7 +125,8 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
         writer = None
         if world.is_main:
             saver.preflight(job)
-            writer = MetricsWriter(run, config.log.tensorboard, attempt, job.state.step)
+            vocabulary.keep(job.train_set, run.vocabulary, resumed=name is not None)
+            writer = open_writer(run, job, attempt)
             stack.callback(writer.close)
             stack.callback(heart.stop)  # before the writer closes: the last sample goes through it
             if sys.stdout.isatty():
@@ -156,6 +160,8 @@ def _let_finish(saver: Saver, outcome: _Outcome, fault: BaseException | None) ->
 
 def _say_start(config: Config, world: World, checkpoint: str | None, job: Job) -> None:
     log.info(_start_line(config, world, checkpoint))
+    for line in checks.idle(config):
+        log.warning(line)
     if config.train.virtual_ranks != world.size and any(isinstance(m, nn.SyncBatchNorm) for m in job.state.model.modules()):
         log.warning("SyncBatchNorm looks across workers: the bits depend on their number unless it equals train.virtual_ranks")
 

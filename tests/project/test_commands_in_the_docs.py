@@ -29,9 +29,11 @@ def test_the_pages_show_commands() -> None:
     assert len(commands(ROOT / "README.md")) >= 10
 
 
+@pytest.mark.timeout(900)  # a page is many runs
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_work_one_after_another(page: Path, tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    for folder in ("configs", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
     for name, module in {"ostinato": "launcher", "torchrun": "torch.distributed.run", "python": None}.items():

@@ -15,7 +15,9 @@ each = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 
 
 def test_there_are_configs() -> None:
-    assert {"digits", "mnist", "fashion_mnist", "cifar10", "fake", "imagenet"} <= {path.stem for path in CONFIGS}
+    images = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar10_fast", "fake", "imagenet", "finetune"}
+    others = {"regression", "text_bow", "char_lm", "user_model"}
+    assert images | others <= {path.stem for path in CONFIGS}
 
 
 @each
@@ -41,6 +43,13 @@ def test_the_commands_in_its_head_name_the_file_and_only_overrides_that_load(pat
     for named, rest in commands:
         assert ROOT / named == path
         check_targets(load(path, [word for word in rest.split() if "=" in word]))
+
+
+@each
+def test_the_files_of_ours_that_it_names_are_there(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name in {*re.findall(r"examples/[\w.]*\w", text), *(f"examples/{name}.py" for name in re.findall(r"examples\.(\w+)", text))}:
+        assert (ROOT / name).is_file(), name
 
 
 @each

@@ -109,6 +109,16 @@ def test_other_settings_in_an_existing_run_folder_are_refused_and_change_nothing
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file() and path != run.lock} == before
 
 
+def test_a_file_in_the_run_folders_place_is_told_in_one_line_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "digits").write_text("mine")
+    done = ostinato(tmp_path, "train", str(DIGITS))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "runs/digits: a file is where the run folder should be" in done.stderr
+    assert (tmp_path / "runs" / "digits").read_text() == "mine"
+
+
 def test_the_run_folder_holds_what_the_documentation_says(whole: RunDir) -> None:
     for path in (whole.config, whole.environment, whole.events, whole.metrics, whole.system, whole.tensorboard, whole.heartbeats):
         assert path.exists(), path

@@ -107,6 +107,13 @@ def test_a_request_during_an_evaluation_leaves_it_and_the_evaluation_is_made_ane
     assert same(run, reference(config))
 
 
+def test_a_job_that_computes_the_statistics_of_its_average_from_slow_data_is_not_taken_for_stuck(config: Path) -> None:
+    slow = ("data.train={target: 'tests.support.noisy:SlowImages', seconds: 0.1, size: 80}", "data.batch_size=8", "data.eval_batch_size=8")
+    short = ("train.epochs=1", "train.swa={start_epoch: 0}", "supervision.stuck_after_s=4", "supervision.max_restarts=0")
+    done = ostinato(config, "train", "c.yaml", *slow, *short)  # eight seconds of training, and eight of reading the same data again
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("pause", [0.0, 0.4, 0.9, 1.4, 2.0])
 def test_a_request_during_the_start_ends_with_75_and_the_same_command_starts(config: Path, pause: float) -> None:
     process = start(config, "train", "c.yaml", "--nproc-per-node", "2")

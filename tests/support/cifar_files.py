@@ -1,9 +1,10 @@
-"""Writes a folder in CIFAR-10's on-disk format: five training batches and a test batch, pickled, and the class names."""
+"""Writes folders in the on-disk formats of CIFAR-10 (pickled batches), MNIST and its kin (bytes behind a header), and SVHN (MATLAB)."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +47,35 @@ def accept_cifar10(monkeypatch: pytest.MonkeyPatch, hashes: dict[str, str]) -> N
     monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{i}", hashes[f"data_batch_{i}"]] for i in range(1, 6)])
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", hashes["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": hashes["batches.meta"]})
+
+
+def write_mnist(root: Path, name: str = "FashionMNIST", train: int = 40, test: int = 20, seed: int = 0) -> None:
+    """Write ``root/NAME/raw`` in MNIST's format: four files of bytes behind their headers."""
+    rng = np.random.default_rng(seed)
+    folder = root / name / "raw"
+    folder.mkdir(parents=True)
+    for prefix, count in (("train", train), ("t10k", test)):
+        images = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 0x803, count, 28, 28) + images.tobytes())
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
+
+
+def write_svhn(root: Path, monkeypatch: pytest.MonkeyPatch, train: int = 12, test: int = 8) -> None:
+    """Write SVHN's two MATLAB files, and tell torchvision their hashes."""
+    from scipy.io import savemat
+
+    from trainer.vision import import_torchvision
+
+    import_torchvision()
+    from torchvision.datasets import SVHN
+
+    rng = np.random.default_rng(0)
+    root.mkdir(parents=True, exist_ok=True)
+    known = {}
+    for split, count in (("train", train), ("test", test)):
+        file = f"{split}_32x32.mat"
+        pictures = rng.integers(0, 256, (32, 32, 3, count), dtype=np.uint8)
+        savemat(root / file, {"X": pictures, "y": (np.arange(count) % 10 + 1).astype(np.uint8).reshape(-1, 1)})
+        known[split] = ["http://127.0.0.1:9/" + file, file, hashlib.md5((root / file).read_bytes()).hexdigest()]
+    monkeypatch.setattr(SVHN, "split_list", known)

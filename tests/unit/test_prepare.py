@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from trainer.config.load import load
 from trainer.errors import ConfigError, RunFolderError
 from trainer.prepare import Prepared, prepare
+from trainer.registry import target_files
 from trainer.rundir import RunDir, RunLock, append_jsonl, read_jsonl
 
 ROOT = Path(__file__).parents[2]
@@ -224,6 +226,14 @@ def test_a_strange_folder_and_a_file_in_the_runs_place_are_not_touched(folder: P
     assert not (folder / "runs" / "config" / "lock").exists()
 
 
+def test_batches_that_as_many_workers_cannot_mix_are_refused_once_their_number_is_known(folder: Path) -> None:
+    mixing = ("data.batch_size=4", "data.batch_transforms=[{target: cutmix, num_classes: 10}]")
+    with pytest.raises(ConfigError, match="cutmix has nothing to mix: batch_size 4 over 4 virtual ranks is one sample in a micro-batch"):
+        made(*mixing, workers=4)
+    assert not (folder / "runs" / "config").exists()
+    assert made(*mixing, workers=2).status == "created"
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 def test_of_many_starts_at_once_one_wins_and_the_others_touch_nothing(folder: Path, fresh: bool) -> None:
     if fresh:
@@ -236,3 +246,26 @@ def test_of_many_starts_at_once_one_wins_and_the_others_touch_nothing(folder: Pa
     assert (len(winners), len(refused)) == (1, 19), done
     assert sorted(p.name for p in (folder / "runs").iterdir()) == (["config", "config.1"] if fresh else ["config"])
     assert events(RunDir(folder / "runs" / "config")) == ["created"]
+
+
+def test_weights_that_are_not_there_are_told_before_anything_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(TEXT)
+    (tmp_path / "weights.pt").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for pretrained, said in (("wieghts.pt", "there is no such file (did you mean 'weights.pt'?)"), ("folder", "no run here")):
+        with pytest.raises(ConfigError, match=re.escape(f"start.pretrained={pretrained}: {pretrained}: {said}")):
+            prepare("config.yaml", [f"start.pretrained={pretrained}"], world_size=1)
+    assert not (tmp_path / "runs").exists()
+    prepare("config.yaml", ["start.pretrained=weights.pt"], world_size=1)
+    (tmp_path / "weights.pt").unlink()
+    RunDir(tmp_path / "runs" / "config").checkpoints.mkdir(exist_ok=True)
+    assert prepare("config.yaml", ["start.pretrained=weights.pt"], world_size=1).status == "resumed"  # a checkpoint needs no first weights
+
+
+def test_the_file_of_an_initialiser_is_among_those_that_a_run_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_initialiser.py").write_text("def fill(tensor):\n    tensor.fill_(0.5)\n")
+    (tmp_path / "config.yaml").write_text(TEXT)
+    config = load(tmp_path / "config.yaml", ["start.init=[{target: 'my_initialiser:fill', match: '*'}]"]).config
+    assert target_files(config)["my_initialiser"] == str(tmp_path / "my_initialiser.py")

@@ -201,6 +201,8 @@ class Saver:
         job.state.model.load_state_dict(saved["model"])
         if job.state.ema is not None:
             job.state.ema.load_state_dict(saved["ema"])
+        if job.state.swa is not None:
+            job.state.swa.load_state_dict(saved["swa"])
         return name
 
     def _choose_best(self, names: list[str]) -> int:

@@ -24,7 +24,7 @@ def accepts(parameter: inspect.Parameter, value: Any) -> bool:
 
     Args:
         parameter: of the target's signature.
-        value: text, a number, a boolean, None, a list or a mapping.
+        value: text, a number, a boolean, None, a list or a mapping; or a callable, where one will be made of it.
     """
     if value is None and parameter.default is None:
         return True
@@ -53,7 +53,7 @@ def describe(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(describe(option) for option in inner))
     base = origin or annotation
     if base in _LISTS:
-        return "a list"
+        return "a list of targets" if inner and (typing.get_origin(inner[0]) or inner[0]) is Callable else "a list"
     if base in _MAPPINGS:
         return "a mapping"
     return _WORDS.get(base) or f"a {getattr(base, '__name__', base)}"
@@ -73,6 +73,8 @@ def _fits(annotation: Any, value: Any) -> bool:
         return isinstance(value, list) and _entries_fit(base, inner, value)
     if base in _MAPPINGS:
         return isinstance(value, dict)
+    if callable(value):
+        return base is Callable or isinstance(base, type)
     return base is not Callable and getattr(base, "__name__", "") not in _OBJECTS
 
 

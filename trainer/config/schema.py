@@ -59,6 +59,15 @@ class DataSection(Section):
     test: Target | None = None
     """Evaluated once, at the end, with the best checkpoint's weights."""
 
+    valid_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Instead of ``valid``: this share of ``train``, chosen by ``split_seed``, with ``eval_transforms``."""
+
+    stratified: bool = False
+    """Choose that share from each class alike."""
+
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Which samples the share takes; the job's own seed plays no part in it."""
+
     batch_size: PositiveInt
     """Samples in an update of the whole job (the global batch), whatever the number of workers."""
 
@@ -74,17 +83,75 @@ class DataSection(Section):
     eval_transforms: list[Target] = []
     """Applied to each validation and test input in turn."""
 
+    batch_transforms: list[Target] = []
+    """Applied to each training micro-batch, inputs and targets: ``mixup``, ``cutmix`` or ``package.module:Name``."""
+
     bad_samples: Literal["fail", "skip"] = "fail"
     """What to do with a sample that cannot be read: end the run, or take the next readable one in its place."""
 
     max_bad_samples: PositiveInt = 10
-    """With ``bad_samples: skip``: more of them end the run."""
+    """With ``bad_samples: skip``: more of them end the run; the frames of one video are one."""
 
     loader_workers: Count = 0
     """Processes of each worker that read data; 0 reads in the worker itself. Never changes a result."""
 
     prefetch_factor: PositiveInt = 2
     """Micro-batches that each loader worker holds ready."""
+
+
+class GroupRule(Section):
+    """A group of parameters with settings of its own; the first rule that matches a parameter counts."""
+
+    match: str | list[str]
+    """Names of parameters, with ``*``: ``fc.*``; or ``norms``, ``biases`` and ``head`` (the last layer, whatever it is called)."""
+
+    lr: PositiveFloat | None = None
+    """Its learning rate; the optimizer's when left out."""
+
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """Its weight decay; the optimizer's when left out."""
+
+    name: str | None = None
+    """What its learning rate is called in the logs; ``match`` when left out."""
+
+
+class FreezeRule(Section):
+    """Parameters that do not train."""
+
+    match: str | list[str]
+    """Names of parameters, with ``*``: ``layer1.*``; or ``norms``, ``biases`` and ``head``."""
+
+    but: str | list[str] = []
+    """Names that train all the same: ``fc.*``, or ``head``, the last layer whatever it is called."""
+
+    until_epoch: PositiveInt | None = None
+    """They train from this epoch on (counted from 0); left out: never."""
+
+    statistics: bool = True
+    """Freeze the running statistics of the BatchNorm layers among them as well."""
+
+
+class InitRule(Target):
+    """How some parameters begin: a function of ``torch.nn.init`` and its arguments."""
+
+    match: str | list[str]
+    """Names of parameters, with ``*``: ``*.weight``; or ``norms``, ``biases`` and ``head``."""
+
+
+class StartSection(Section):
+    """What the model's weights are when training begins."""
+
+    pretrained: str | None = None
+    """A name of torchvision's weights (``DEFAULT``, ``IMAGENET1K_V1``), a ``.pt``, ``.pth`` or ``.safetensors`` file, or a run folder."""
+
+    strict: bool = True
+    """Every tensor must fit; false: those that do not are left as they are, and said."""
+
+    skip: str | list[str] = []
+    """Names that are not taken from ``pretrained``, with ``*``: ``fc.*``, or ``head`` where it is for other classes."""
+
+    init: list[InitRule] = []
+    """Applied in turn before ``pretrained`` is loaded."""
 
 
 class ClipSection(Section):
@@ -107,10 +174,10 @@ class EarlyStopSection(Section):
     """End training when the watched metric no longer improves."""
 
     patience: PositiveInt
-    """Epochs without improvement after which training ends."""
+    """Evaluations without improvement after which training ends (``train.evaluate_every`` epochs lie between two)."""
 
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    """The least change that counts as an improvement."""
+    """The least change that counts as an improvement here; the best checkpoint is the best by however little."""
 
 
 class EmaSection(Section):
@@ -118,6 +185,13 @@ class EmaSection(Section):
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """Share of the average that each update keeps."""
+
+
+class SwaSection(Section):
+    """Stochastic weight averaging (Izmailov et al., 2018): the mean of the weights at the ends of the last epochs, used for evaluation."""
+
+    start_epoch: Count
+    """The first epoch whose weights are averaged, counted from 0."""
 
 
 class TrainSection(Section):
@@ -137,7 +211,23 @@ class TrainSection(Section):
 
     clip: ClipSection = ClipSection()
     ema: EmaSection | None = None
+    swa: SwaSection | None = None
     early_stop: EarlyStopSection | None = None
+
+    lr_for_batch: PositiveInt | None = None
+    """The global batch that ``optimizer.lr`` is meant for: it is scaled with ``data.batch_size``. Left out: not scaled."""
+
+    channels_last: bool = False
+    """Keep images and convolutions in channels-last memory: faster on GPUs with tensor cores."""
+
+    compile: bool = False
+    """``torch.compile`` the model: slower to start, faster after."""
+
+    sync_batchnorm: bool = False
+    """BatchNorm over all workers' micro-batches (CUDA): its bits depend on the number of workers."""
+
+    recompute: str | list[str] = []
+    """Modules, with ``*``, whose activations are computed again in the backward pass instead of kept: less memory, more time."""
 
     non_finite: Literal["raise", "skip"] = "raise"
     """What to do when a loss or the gradients are NaN or infinite: end the run, or leave out that update."""
@@ -145,11 +235,11 @@ class TrainSection(Section):
     max_skipped: PositiveInt = 10
     """With ``non_finite: skip``: more updates left out one after another end the run."""
 
-    monitor: Literal["auto", "loss", "accuracy"] = "auto"
+    monitor: str = "auto"
     """The validation metric that says which checkpoint is best; auto: accuracy if there is one, else loss."""
 
     monitor_mode: Literal["auto", "min", "max"] = "auto"
-    """Whether less or more of ``monitor`` is better; auto: less for the loss, more for the accuracy."""
+    """Whether less or more of ``monitor`` is better; auto: as the task says of its metrics (less of errors, more of hits)."""
 
     evaluate_every: PositiveInt = 1
     """Epochs between two evaluations of the validation set."""
@@ -224,6 +314,18 @@ class LogSection(Section):
     tensorboard: bool = True
     """Write TensorBoard event files beside the JSONL rows."""
 
+    images: Count = 0
+    """TensorBoard: this many of the first training inputs as pictures; 0: none."""
+
+    graph: bool = False
+    """TensorBoard: the model's graph."""
+
+    histograms_every: Count = 0
+    """TensorBoard: epochs between two histograms of each weight and gradient; 0: never."""
+
+    wandb: str | None = None
+    """The Weights & Biases project to log to (extra ``wandb``; ``WANDB_MODE=offline`` keeps it local)."""
+
     system_every_s: PositiveFloat = 5.0
     """Seconds between two samples of CPU, memory and GPU use."""
 
@@ -240,6 +342,13 @@ class Config(Section):
     run: RunSection = RunSection()
     model: Target
     """A ``torch.nn.Module``."""
+    start: StartSection = StartSection()
+    freeze: list[FreezeRule] = []
+    """Parameters that do not train, or not from the beginning."""
+    groups: list[GroupRule] = []
+    """Parameters with a learning rate or a weight decay of their own."""
+    task: Target = Target(target="auto")
+    """What the loss is called with and which metrics are kept: auto, classification, multi_label, regression, or your own."""
     loss: Target = Target(target="cross_entropy")
     """A ``torch.nn`` loss: a module called with ``(output, target)``, the mean over the samples."""
     data: DataSection

@@ -14,7 +14,7 @@ from typing import Any
 from trainer.config.annotations import accepts, describe, hint
 from trainer.config.explain import did_you_mean
 from trainer.config.load import Loaded
-from trainer.config.schema import Target
+from trainer.config.schema import Config, Target
 from trainer.config.strict_yaml import KeyPath, one_line, show
 from trainer.errors import ConfigError
 from trainer.registry import resolve, targets
@@ -22,7 +22,13 @@ from trainer.registry import resolve, targets
 Problem = tuple[KeyPath, str]
 
 _SCHEDULE_TAKES = ("step", "total_steps", "steps_per_epoch")
-_MADE_HERE = ("torchvision.transforms", "trainer.data.transforms", "trainer.optim.schedules")
+_MADE_HERE = (
+    "torchvision.transforms",
+    "trainer.data.transforms",
+    "trainer.data.sets",
+    "trainer.data.batch_transforms",
+    "trainer.optim.schedules",
+)
 
 
 def check_targets(loaded: Loaded) -> None:
@@ -32,7 +38,7 @@ def check_targets(loaded: Loaded) -> None:
         ConfigError: with every problem, one line each.
     """
     found: list[Problem] = []
-    for path, kind, target in targets(loaded.config):
+    for path, kind, target in reversed([*targets(loaded.config)]):  # a target among another's arguments before that one
         try:
             called = resolve(kind, target.target)
         except ConfigError as error:
@@ -40,9 +46,24 @@ def check_targets(loaded: Loaded) -> None:
             continue
         wrong = [*_wrong_kind(path, kind, called)]
         wrong = wrong or [*_arguments(path, kind, target, called)]
-        found += wrong or _trial(path, kind, target, called, loaded.config.train.epochs)
+        wrong_inside = any(inner[: len(path)] == path for inner, _ in found)
+        found += wrong if wrong or wrong_inside else _trial(path, kind, target, called, loaded.config.train.epochs)
+    found += [] if found else _watched(loaded.config)
     if found:
-        raise loaded.error(*found)
+        raise loaded.error(*reversed(found))
+
+
+def _watched(config: Config) -> list[Problem]:
+    """A metric of a task that the config names, if nobody says whether less or more of it is better."""
+    train, task = config.train, config.task.target
+    if task == "auto" or train.monitor == "auto" or train.monitor_mode != "auto":
+        return []
+    from trainer.tasks.base import Task, less_is_better_of, no_direction
+
+    called = resolve("task", task)
+    if not inspect.isclass(called) or not issubclass(called, Task) or less_is_better_of(called, train.monitor) is not None:
+        return []
+    return [(("train", "monitor"), no_direction(called, train.monitor))]
 
 
 def _wrong_kind(path: KeyPath, kind: str, called: Callable[..., Any]) -> Iterator[Problem]:
@@ -51,8 +72,10 @@ def _wrong_kind(path: KeyPath, kind: str, called: Callable[..., Any]) -> Iterato
 
     path = (*path, "target")
     name = getattr(called, "__name__", str(called))
-    needs = {"model": torch.nn.Module, "loss": torch.nn.Module, "optimizer": torch.optim.Optimizer}.get(kind)
-    if inspect.isclass(called) and needs is not None and (not issubclass(called, needs) or called is needs):
+    from trainer.tasks.base import Task
+
+    needs: Any = {"model": torch.nn.Module, "loss": torch.nn.Module, "optimizer": torch.optim.Optimizer, "task": Task}.get(kind)
+    if inspect.isclass(called) and needs is not None and (not issubclass(called, needs) or called is needs is not Task):
         yield path, f"{name} is no {kind}; it must be a kind of {needs.__module__.removesuffix('.modules.module')}.{needs.__name__}"
     if kind == "optimizer" and inspect.isclass(called) and _needs_closure(called):
         yield (
@@ -97,7 +120,7 @@ def _arguments(path: KeyPath, kind: str, target: Target, called: Callable[..., A
         if name in passed:
             yield (*path, name), f"the trainer passes '{name}' itself; leave it out"
         elif name in named:
-            if not accepts(named[name], value):
+            if not _can_be(kind, named[name], value):
                 wanted = named[name].annotation
                 yield (*path, name), f"must be {describe(wanted)}, not {show(value)}{hint(wanted, value)}"
         elif not takes_any:
@@ -111,14 +134,32 @@ def _arguments(path: KeyPath, kind: str, target: Target, called: Callable[..., A
         yield (*path, "target"), f"{target.target} is no schedule: it does not take '{missing[0]}'"
 
 
+def _can_be(kind: str, parameter: inspect.Parameter, value: Any) -> bool:
+    if kind == "loss" and is_numbers(value):
+        return True  # class weights: made a tensor
+    return accepts(parameter, _as_made(value) if kind == "transform" else value)
+
+
+def _as_made(value: Any) -> Any:
+    """A transform's argument, a callable (any) wherever another transform stands in it."""
+    if isinstance(value, list):
+        return [_as_made(entry) for entry in value]
+    return _as_made if isinstance(value, dict) and isinstance(value.get("target"), str) else value
+
+
 def _passed_by_us(kind: str, called: Callable[..., Any], parameters: list[inspect.Parameter]) -> list[str]:
     """The names of the arguments that the trainer passes, such as an optimizer's parameters."""
     first = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:1]
-    if kind == "optimizer" or _is_torch_schedule(called):
+    if kind in ("optimizer", "task", "initialiser") or _is_torch_schedule(called):
         return first
     if kind == "schedule" and not inspect.isclass(called):
         return [*first, *_SCHEDULE_TAKES[1:]]
     return []
+
+
+def is_numbers(value: Any) -> bool:
+    """Whether a value is a list of numbers."""
+    return isinstance(value, list) and bool(value) and all(type(number) in (int, float) for number in value)
 
 
 def _signature(called: Callable[..., Any] | None) -> inspect.Signature | None:
@@ -137,13 +178,18 @@ def _signature(called: Callable[..., Any] | None) -> inspect.Signature | None:
 
 def _trial(path: KeyPath, kind: str, target: Target, called: Callable[..., Any], epochs: int) -> list[Problem]:
     """What a schedule or an image transform itself says about its arguments."""
-    if kind not in ("schedule", "transform") or not called.__module__.startswith(_MADE_HERE):
+    if kind not in ("schedule", "transform", "batch_transform") or not called.__module__.startswith(_MADE_HERE):
         return []
     numbers = (0, epochs * 1000, 1000) if kind == "schedule" and not inspect.isclass(called) else ()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            called(*numbers, **target.arguments)
+            if kind == "transform":
+                from trainer.data.transforms import make_transform
+
+                make_transform(called, target.arguments)
+            else:
+                called(*numbers, **target.arguments)
     except Exception as error:
         return [(path, f"{target.target} refuses its arguments: {one_line(str(error).removeprefix('schedule: '), 200)}")]
     return []

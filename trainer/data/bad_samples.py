@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from trainer.data.names import name_of
+from trainer.data.names import file_number, name_of
 from trainer.data.reader import BadSample
 from trainer.distributed import World
 from trainer.errors import TrainingError
@@ -19,7 +19,7 @@ _SHOWN = 3
 
 
 class BadSamples:
-    """Counts different samples of all data sets of a run, in this attempt.
+    """Counts different samples of all data sets of a run, in this attempt; several of one file, such as a video's frames, are one.
 
     Args:
         limit: ``data.max_bad_samples``.
@@ -46,8 +46,9 @@ class BadSamples:
         """
         number, name = self.number_of(dataset), name_of(dataset)
         for one in bad:
-            if (number, one.number) not in self.found:
-                self.found[number, one.number] = f"{name} {one.said}"
+            key = number, file_number(dataset, one.number)
+            if key not in self.found:
+                self.found[key] = f"{name} {one.said}"
                 what = "it is left out" if one.instead is None else f"sample {one.instead} takes its place"
                 log.warning(f"data set {name}: {one.said} cannot be read: {one.reason}; {what}")
         if len(self.found) > self.limit:

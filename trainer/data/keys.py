@@ -13,6 +13,7 @@ from trainer.seed import mix
 # First words of keys, beside WEIGHTS = 1 and STEP = 2 of `trainer.seed`.
 ORDER = 3
 SAMPLE = 4
+SPLIT = 16  # a share of a data set
 
 EVALUATION = -1  # the "epoch" of every evaluation: it sees each sample the same way each time
 

@@ -23,7 +23,7 @@ def check_labels(dataset: Any, classes: int, ignore_index: int = -100) -> None:
     Raises:
         TrainingError: names the first sample whose label is none.
     """
-    labels = _labels(dataset)
+    labels = labels_of(dataset)
     if labels is None or len(labels) != len(dataset):
         return
     wrong = np.flatnonzero(~(((labels >= 0) & (labels < classes) & (labels == np.floor(labels))) | (labels == ignore_index)))
@@ -38,15 +38,15 @@ def check_labels(dataset: Any, classes: int, ignore_index: int = -100) -> None:
     raise TrainingError(f"{what}; the model has {classes} classes (0 … {classes - 1})")
 
 
-def _labels(dataset: Any) -> NDArray[Any] | None:
+def labels_of(dataset: Any) -> NDArray[Any] | None:
     """All labels, shape (n,); None: the data set does not have them at hand, or not as numbers."""
     parts = getattr(dataset, "datasets", None)
     if isinstance(parts, (list, tuple)):
-        known = [found for part in parts if (found := _labels(part)) is not None]
+        known = [found for part in parts if (found := labels_of(part)) is not None]
         return np.concatenate(known) if known and len(known) == len(parts) else None
     inner = getattr(dataset, "dataset", None)
     if inner is not None:
-        labels = _labels(inner)
+        labels = labels_of(inner)
         indices = getattr(dataset, "indices", None)
         return labels if labels is None or indices is None else labels[np.asarray(indices, dtype=np.int64)]
     return next((found for name in ("targets", "labels") if (found := _numbers(getattr(dataset, name, None))) is not None), None)

@@ -201,7 +201,43 @@ def eval_batches(
     n = size_of(dataset)
     numbers = range(rank, -(-n // batch_size), world_size)
     tasks = [Task(EVALUATION, np.arange(k * batch_size, min((k + 1) * batch_size, n), dtype=np.int64)) for k in numbers]
-    reader = Reader(dataset, seed, _limit(dataset, bad))
+    yield from _read(Reader(dataset, seed, _limit(dataset, bad)), numbers, tasks, loader_workers, prefetch_factor, pin_memory, bad)
+
+
+def epoch_batches(
+    dataset: Any,
+    plan: BatchPlan,
+    epoch: int,
+    batch_size: int,
+    most: int,
+    *,
+    loader_workers: int = 0,
+    prefetch_factor: int = 2,
+    pin_memory: bool = False,
+    bad: BadSamples | None = None,
+) -> Generator[tuple[int, Any, Any], None, None]:
+    """The first batches of an epoch's order, all of them on every worker: samples as that epoch trains on them, in batches of another size.
+
+    Args:
+        dataset: as for `TrainLoader`.
+        plan: gives the order.
+        epoch: the epoch.
+        batch_size: samples in a batch; an incomplete last one is left out, unless it is the only one.
+        most: the number of batches.
+        loader_workers: as for `eval_batches`.
+        prefetch_factor: as for `eval_batches`.
+        pin_memory: as for `eval_batches`.
+        bad: takes down samples that cannot be read, whose place others take.
+    """
+    numbers = range(min(most, max(1, plan.n // batch_size)))
+    tasks = [Task(epoch, plan.slice(epoch, k * batch_size, min((k + 1) * batch_size, plan.n))) for k in numbers]
+    yield from _read(Reader(dataset, plan.seed, _limit(dataset, bad)), numbers, tasks, loader_workers, prefetch_factor, pin_memory, bad)
+
+
+def _read(
+    reader: Reader, numbers: range, tasks: list[Task], loader_workers: int, prefetch_factor: int, pin_memory: bool, bad: BadSamples | None
+) -> Generator[tuple[int, Any, Any], None, None]:
+    dataset = reader.dataset
     if not loader_workers or not tasks:
         for k, task in zip(numbers, tasks, strict=True):
             inputs, targets = _checked(reader.__getitems__(task), dataset, bad) or (None, None)

@@ -30,6 +30,18 @@ def path_of(dataset: Any, index: int) -> str | None:
     return None
 
 
+def file_number(dataset: Any, index: int) -> int:
+    """The number of a sample's file, where several samples are of one: the data set has a method ``file_of``. Otherwise the sample's."""
+    number = index
+    while dataset is not None:
+        if callable(getattr(dataset, "file_of", None)):
+            return int(dataset.file_of(number))
+        indices = getattr(dataset, "indices", None)
+        number = number if indices is None else int(indices[number])
+        dataset = getattr(dataset, "dataset", None)
+    return index
+
+
 def said(dataset: Any, index: int, error: BaseException | None = None) -> str:
     """``sample 17``, or ``sample 17 (images/cat/1.jpg)`` where the data set or the error knows the file."""
     try:

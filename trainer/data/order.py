@@ -194,6 +194,10 @@ class BatchPlan:
         first = start + v * each + min(v, more)
         return self._order(epoch).slice(first, first + each + (v < more))
 
+    def slice(self, epoch: int, start: int, stop: int) -> Indices:
+        """The sample numbers at some positions of an epoch's order, whatever updates they are of."""
+        return self._order(epoch).slice(start, stop)
+
     def samples(self, step: int) -> int:
         """How many samples one update uses: `batch_size`, or the rest in an epoch's incomplete batch."""
         start, stop = self._span(step)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import default_collate
 
 from trainer.data.keys import EVALUATION, sample_keys, seed_sample
-from trainer.data.names import name_of, pair, reason, said
+from trainer.data.names import file_number, name_of, pair, reason, said
 from trainer.data.order import Indices
 from trainer.errors import OstinatoError
 
@@ -70,13 +70,14 @@ class Reader:
     Args:
         dataset: map-style: ``len(d)`` and ``d[i]`` -> ``(input, target)``, or also ``get_batch(indices)``.
         seed: the job's seed.
-        limit: how many bad samples are passed over; None: the first one is a failure.
+        limit: how many different bad samples are passed over; None: the first one is a failure.
     """
 
     def __init__(self, dataset: Any, seed: int, limit: int | None = None) -> None:
         self.dataset = dataset
         self.seed = seed
         self.limit = limit
+        self._bad: dict[int, BadSample] = {}  # all that this process has met, by file: several samples can meet the same one
         self._reading: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
@@ -113,12 +114,12 @@ class Reader:
             except Exception as error:
                 if self.limit is None or isinstance(error, (MemoryError, OstinatoError)):
                     return self._failure(f"{said(self.dataset, index, error)} cannot be read", error)
-                bad.append(BadSample(index, said(self.dataset, index, error), reason(error), None))
+                bad.append(self._met(index, error))
                 if task.epoch != EVALUATION:
                     try:
                         number, sample = self._next_readable(index, key, bad)
                     except _Unreadable:
-                        return Mended(None, tuple(bad))
+                        return Mended(None, tuple(self._bad.values()))
                     except _Ended as end:
                         return end.failure
                     samples.append(sample)
@@ -136,19 +137,24 @@ class Reader:
         first, n = len(bad) - 1, len(self.dataset)
         assert self.limit is not None
         for other in ((index + distance) % n for distance in range(1, n)):
-            if len(bad) > self.limit:
-                break
+            if len(self._bad) > self.limit:
+                break  # too many: the run ends with it
             seed_sample(key)
             try:
                 sample = pair(self.dataset[other])
             except Exception as error:
                 if isinstance(error, (MemoryError, OstinatoError)):
                     raise _Ended(self._failure(f"{said(self.dataset, other, error)} cannot be read", error)) from error
-                bad.append(BadSample(other, said(self.dataset, other, error), reason(error), None))
+                bad.append(self._met(other, error))
             else:
                 bad[first:] = [one._replace(instead=other) for one in bad[first:]]
                 return other, sample
         raise _Unreadable
+
+    def _met(self, number: int, error: Exception) -> BadSample:
+        found = BadSample(number, said(self.dataset, number, error), reason(error), None)
+        self._bad.setdefault(file_number(self.dataset, number), found)
+        return found
 
     def _odd(self, numbers: list[int], samples: list[Any]) -> str:
         """Which sample does not go with the first one."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import importlib
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainer.data.images import image_folder
 from trainer.errors import TrainingError
 from trainer.vision import import_torchvision
+
+__all__ = ["cifar10", "cifar100", "fashion_mnist", "image_folder", "is_torchvisions", "mnist", "open_set"]
 
 
 def cifar10(root: str = "data", train: bool = True, download: bool = False) -> Any:
@@ -39,18 +43,6 @@ def fashion_mnist(root: str = "data", train: bool = True, download: bool = False
     return _open("FashionMNIST", root, train, download)
 
 
-def image_folder(root: str) -> Any:
-    """Images in one folder a class, ``root/cat/1.jpg``: ImageNet's layout, and most people's own data.
-
-    Args:
-        root: the folder that holds the classes' folders.
-    """
-    try:
-        return _class("ImageFolder")(root)
-    except FileNotFoundError as missing:
-        raise TrainingError(f"image_folder: {Path(root).absolute()}: {missing}; expected one folder of images a class") from missing
-
-
 def _class(name: str) -> Callable[..., Any]:
     import_torchvision()
     found: Callable[..., Any] = getattr(importlib.import_module("torchvision.datasets"), name)
@@ -58,25 +50,56 @@ def _class(name: str) -> Callable[..., Any]:
 
 
 def _open(name: str, root: str, train: bool, download: bool) -> Any:
-    make = _class(name)
-    folder = Path(root).absolute()
+    return open_set(_class(name), {"root": root, "train": train, "download": download})
+
+
+def is_torchvisions(called: Callable[..., Any]) -> bool:
+    """Whether a target is one of torchvision's data sets, which `open_set` makes."""
+    return str(getattr(called, "__module__", "")).startswith("torchvision.datasets")
+
+
+def open_set(called: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Make one of torchvision's data sets; where it must be fetched, one process of this machine does it and the others find it done.
+
+    Args:
+        called: the data set's class.
+        arguments: its arguments: ``root``, ``train`` or ``split``, ``download`` and so on.
+
+    Raises:
+        TrainingError: its files are not there, or cannot be fetched.
+    """
+    name = str(getattr(called, "__name__", called))
+    wanted = {key: value for key, value in arguments.items() if key != "download"}
+    folder = Path(arguments.get("root") or ".").expanduser().absolute()
     try:
-        return make(root, train=train)
-    except RuntimeError as missing:
-        if not download:
-            raise TrainingError(
-                f"{name}: not in {folder}, or damaged there; set download: true to fetch it, or root to where it is"
-            ) from missing
-    with _alone(folder, name):  # every worker of this machine comes here at once: one fetches, the others find it done
+        return called(**wanted)
+    except (RuntimeError, OSError) as missing:
+        if not arguments.get("download"):
+            raise TrainingError(_not_there(called, name, folder, missing)) from missing
+    with _alone(folder, name):
         try:
-            return make(root, train=train)
-        except RuntimeError:
+            return called(**wanted)
+        except (RuntimeError, OSError):
             print(f"{name}: not in {folder}; downloading it there, once", flush=True)
         try:
-            return make(root, train=train, download=True)
+            return called(**wanted, download=True)
         except (OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise TrainingError(f"{name}: download to {folder} failed: {reason}; put the files there by hand, or try again") from error
+            raise TrainingError(
+                f"{name}: download to {folder} failed: {_line(error)}; put the files there by hand, or try again"
+            ) from error
+
+
+def _not_there(called: Callable[..., Any], name: str, folder: Path, fault: Exception) -> str:
+    """Why a data set cannot be opened, and what to do."""
+    plainly_missing = isinstance(fault, FileNotFoundError) or "not found" in str(fault).lower()
+    if "download" not in inspect.signature(called).parameters or "pip install" in str(fault) or not plainly_missing:
+        return f"{name}: {folder}: {_line(fault)}"
+    return f"{name}: not in {folder}, or damaged there; set download: true to fetch it, or root to where it is"
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager

@@ -44,14 +44,20 @@ class Bar:
 
 
 def epoch_line(epoch: int, epochs: int, step: int, train: dict[str, float], valid: dict[str, float], samples_per_s: float) -> str:
-    """One epoch in one line for people."""
-    parts = [f"epoch {epoch}/{epochs}", f"step {step}", "train " + figures(train)]
+    """One epoch in one line for people: the loss and the task's first metric; the rows have all of them."""
+    parts = [f"epoch {epoch}/{epochs}", f"step {step}", "train " + figures(brief(train))]
     if valid:
-        parts.append("valid " + figures(valid))
+        parts.append("valid " + figures(brief(valid)))
     parts.append(f"{samples_per_s:,.0f} samples/s")
     return " · ".join(parts)
 
 
+def brief(values: dict[str, float]) -> dict[str, float]:
+    """The loss, and the first metric besides."""
+    first = next((name for name in values if name != "loss"), None)
+    return {name: value for name, value in values.items() if name in ("loss", first)}
+
+
 def figures(values: dict[str, float]) -> str:
-    """``loss 0.1234 accuracy 97.50 %``."""
-    return " ".join(f"{name} {value:.2%}" if name == "accuracy" else f"{name} {value:.4f}" for name, value in values.items())
+    """``loss 0.1234 accuracy 97.50%``."""
+    return " ".join(f"{name} {value:.2%}" if name.endswith("accuracy") else f"{name} {value:.4f}" for name, value in values.items())

@@ -1,4 +1,4 @@
-"""Where numbers go: JSONL always, TensorBoard if wanted. JSONL is the truth; TensorBoard can be made again from it."""
+"""Where numbers go: JSONL always; TensorBoard and Weights & Biases if wanted. JSONL is the truth, and the others follow it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import itertools
 import json
 import logging
 import math
-import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from trainer.rundir import RunDir, append_jsonl, make_private, read_jsonl, write_atomic
+from trainer.data.names import reason
+from trainer.metrics.board import Board
+from trainer.metrics.options import curves, scalar_options
+from trainer.metrics.table import write_table
+from trainer.metrics.weights_biases import WeightsAndBiases
+from trainer.rundir import RunDir, append_jsonl, read_jsonl, write_atomic
+
+if TYPE_CHECKING:
+    from trainer.build import Job
 
 log = logging.getLogger("trainer")
 
@@ -21,55 +28,62 @@ class MetricsWriter:
         run: the run folder.
         tensorboard: also write TensorBoard's event files.
         attempt: stands in each row.
-        first_step: TensorBoard forgets what an earlier attempt wrote beyond this step.
+        first_step: the step that this attempt goes on from.
+        whole: all that belongs to `first_step` is drawn already: its epoch is closed, and is not the last. Otherwise TensorBoard forgets
+            what was drawn there, and the rows that are left of that step are drawn anew.
+        wandb: where else the rows go.
     """
 
-    def __init__(self, run: RunDir, tensorboard: bool, attempt: int, first_step: int) -> None:
-        self.run, self.attempt, self.first_step = run, attempt, first_step
-        self.rows = sum(1 for _ in read_jsonl(run.metrics))
-        self._wanted = tensorboard
-        self._board: Any = None
-        self._lock = threading.Lock()  # the heartbeat's thread writes the system's curves
+    def __init__(
+        self, run: RunDir, tensorboard: bool, attempt: int, first_step: int, *, whole: bool = False, wandb: WeightsAndBiases | None = None
+    ) -> None:
+        self.run, self.attempt, self.whole, self.wandb = run, attempt, whole, wandb
+        kept = list(read_jsonl(run.metrics))
+        self.rows = len(kept)
+        self.board = Board(run.tensorboard, first_step + whole) if tensorboard else None
+        for row in [] if whole else kept:
+            if row["step"] == first_step:
+                self.curves(first_step, curves(row), row["time"])
 
     def row(self, now: float, split: str, step: int, epoch: int, values: dict[str, Any]) -> None:
         """Write one row of metrics, e.g. split ``train``, values ``{"loss": 0.1, "lr": 0.05}``; NaN, which JSON lacks, is null."""
         values = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
-        position = {"time": round(now, 3), "attempt": self.attempt, "step": step, "epoch": epoch, "split": split}
-        append_jsonl(self.run.metrics, {**position, **values})
+        row = {"time": round(now, 3), "attempt": self.attempt, "step": step, "epoch": epoch, "split": split, **values}
+        append_jsonl(self.run.metrics, row)
         self.rows += 1
-        self.curves(step, {f"{name}/{split}": value for name, value in values.items() if isinstance(value, (int, float))})
+        drawn = curves(row)
+        self.curves(step, drawn, now)
+        if self.wandb is not None and drawn:
+            self.wandb.row(step, {"epoch": epoch, **drawn})
 
-    def curves(self, step: int, values: dict[str, float]) -> None:
-        """Draw points in TensorBoard only. It never stops training: on the first fault it is given up, and said."""
-        if not self._wanted:
-            return
-        try:
-            with self._lock:
-                if self._board is None:
-                    self._board = self._open_board()
-                for tag, value in values.items():
-                    self._board.add_scalar(tag, value, step)
-        except Exception as fault:
-            self._wanted = False
-            log.warning("TensorBoard is given up (%s: %s); metrics.jsonl goes on", type(fault).__name__, fault)
-
-    def _open_board(self) -> Any:
-        from torch.utils.tensorboard import SummaryWriter  # late: not before the first step
-
-        make_private(self.run.tensorboard)
-        board = SummaryWriter(str(self.run.tensorboard), purge_step=self.first_step + 1)
-        for file in self.run.tensorboard.iterdir():
-            if not file.is_symlink():
-                file.chmod(0o600)
-        return board
+    def curves(self, step: int, values: dict[str, float], at: float | None = None) -> None:
+        """Draw points in TensorBoard only."""
+        if self.board is not None:
+            self.board.scalars(step, values, at)
 
     def close(self) -> None:
-        """Write what is held."""
-        if self._board is not None:
-            try:
-                self._board.close()
-            except Exception as fault:
-                log.warning("TensorBoard could not be closed: %s", fault)
+        """Write what is held, and the rows as a table."""
+        for follower in (self.board, self.wandb):
+            if follower is not None:
+                follower.close()
+        try:
+            write_table(self.run)
+        except Exception as fault:  # whatever it is, it must not end a run that is done
+            log.warning(
+                "%s could not be written (%s); metrics.jsonl is whole",
+                self.run.metrics_table,
+                getattr(fault, "strerror", None) or reason(fault),
+            )
+
+
+def open_writer(run: RunDir, job: Job, attempt: int) -> MetricsWriter:
+    """The writer that a job's config asks for, for what comes after the job's present state."""
+    config, state, stop = job.config, job.state, job.config.train.early_stop
+    over = state.step >= job.total_steps or (stop is not None and state.bad_epochs >= stop.patience)
+    whole = state.step > 0 and state.epoch_step == 0 and not over
+    project = config.log.wandb
+    wandb = WeightsAndBiases(run, project, scalar_options(config)) if project is not None else None
+    return MetricsWriter(run, config.log.tensorboard, attempt, state.step, whole=whole, wandb=wandb)
 
 
 def keep_rows(run: RunDir, count: int) -> None:

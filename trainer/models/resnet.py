@@ -7,6 +7,7 @@ from typing import Any, Literal
 from torch import nn
 
 from trainer.errors import ConfigError
+from trainer.models.heads import called, refuse_weights
 from trainer.vision import import_torchvision
 
 Stem = Literal["imagenet", "cifar"]
@@ -48,8 +49,9 @@ def build(name: str, num_classes: int, stem: Stem, kwargs: dict[str, Any]) -> nn
         kwargs: anything else that torchvision's function takes, e.g. ``zero_init_residual``.
 
     Raises:
-        ConfigError: ``stem`` is neither of the two.
+        ConfigError: ``stem`` is neither of the two, or pretrained weights are asked for here.
     """
+    refuse_weights(kwargs)
     if stem not in ("imagenet", "cifar"):
         raise ConfigError(f"model.stem: {stem!r} is unknown; use imagenet or cifar")
     model: nn.Module = getattr(import_torchvision().models, name)(num_classes=num_classes, **kwargs)
@@ -59,4 +61,4 @@ def build(name: str, num_classes: int, stem: Stem, kwargs: dict[str, Any]) -> nn
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         model.conv1 = convolution
         model.maxpool = nn.Identity()
-    return model
+    return called(model, name)

@@ -46,8 +46,8 @@ class LearningRate:
 class PlateauLearningRate(LearningRate):
     """Lowers the learning rate when the watched metric no longer improves."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, plateau: Plateau) -> None:
-        super().__init__(optimizer, lambda step: plateau.factor)
+    def __init__(self, optimizer: torch.optim.Optimizer, plateau: Plateau, steps_per_epoch: int = 1) -> None:
+        super().__init__(optimizer, lambda step: plateau.at(step, steps_per_epoch))
         self.plateau = plateau
 
     def end_epoch(self, metric: float | None, less_is_better: bool) -> None:

@@ -8,8 +8,9 @@ arguments and their own options by keyword:
 - ``steps_per_epoch``: updates of one epoch
 
 ``warmup_epochs`` and ``warmup_steps`` (added together, w updates) put a linear warm-up in front: update number n of the first w has
-n/w of its factor. A schedule that runs to an end (cosine, linear, polynomial) begins after the warm-up and still ends at
-``total_steps``. Epochs named in a config (``every_epochs``, ``epochs``) count from the run's start, warm-up included.
+n/w of its factor. ``Plateau`` takes them too; ``one_cycle`` has its own way up instead. A schedule that runs to an end (cosine, linear,
+polynomial) begins after the warm-up and still ends at ``total_steps``. Epochs named in a config (``every_epochs``, ``epochs``) count
+from the run's start, warm-up included.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def step(
     """Multiply by ``gamma`` after every ``every_epochs`` epochs."""
     warmup = _warmup(steps_per_epoch, warmup_epochs, warmup_steps)
     _require(every_epochs >= 1, f"every_epochs must be at least 1, not {every_epochs}")
+    _require(gamma > 0, f"gamma must be more than 0, not {gamma}")
     return _warm(step, warmup, gamma ** (step // steps_per_epoch // every_epochs))
 
 
@@ -55,6 +57,8 @@ def multistep(
 ) -> float:
     """Multiply by ``gamma`` after each of the named ``epochs``."""
     warmup = _warmup(steps_per_epoch, warmup_epochs, warmup_steps)
+    _require(gamma > 0, f"gamma must be more than 0, not {gamma}")
+    _require(min(epochs, default=1) >= 1, f"epochs must be at least 1, not {min(epochs, default=1)}")
     return _warm(step, warmup, gamma ** bisect_right(sorted(epochs), step // steps_per_epoch))
 
 
@@ -63,6 +67,7 @@ def exponential(
 ) -> float:
     """Multiply by ``gamma`` after every epoch."""
     warmup = _warmup(steps_per_epoch, warmup_epochs, warmup_steps)
+    _require(gamma > 0, f"gamma must be more than 0, not {gamma}")
     return _warm(step, warmup, gamma ** (step // steps_per_epoch))
 
 
@@ -77,6 +82,7 @@ def cosine(
 ) -> float:
     """Half a cosine wave from 1 down to ``final``, update by update."""
     warmup = _warmup(steps_per_epoch, warmup_epochs, warmup_steps)
+    _require(final >= 0, f"final cannot be negative: {final}")
     return _warm(step, warmup, _cosine_between(1.0, final, _progress(step, total_steps, warmup)))
 
 
@@ -92,6 +98,8 @@ def polynomial(
 ) -> float:
     """``final + (1 - final) * (1 - progress) ** power``."""
     warmup = _warmup(steps_per_epoch, warmup_epochs, warmup_steps)
+    _require(final >= 0, f"final cannot be negative: {final}")
+    _require(power > 0, f"power must be more than 0, not {power}")
     return _warm(step, warmup, final + (1.0 - final) * (1.0 - _progress(step, total_steps, warmup)) ** power)
 
 
@@ -106,6 +114,7 @@ def linear(
 ) -> float:
     """A straight line from 1 to ``final``."""
     warmup = _warmup(steps_per_epoch, warmup_epochs, warmup_steps)
+    _require(final >= 0, f"final cannot be negative: {final}")
     return _warm(step, warmup, 1.0 + (final - 1.0) * _progress(step, total_steps, warmup))
 
 
@@ -120,7 +129,7 @@ def one_cycle(
 ) -> float:
     """Up to the config's learning rate, the peak, and down again, both along half a cosine wave.
 
-    The values of ``torch.optim.lr_scheduler.OneCycleLR``; momentum is not cycled.
+    The values of ``torch.optim.lr_scheduler.OneCycleLR``; momentum is not cycled. Its way up is its warm-up.
 
     Args:
         step: updates completed.
@@ -131,6 +140,8 @@ def one_cycle(
         final_div_factor: and ends at peak / div_factor / final_div_factor.
     """
     _require(0.0 <= pct_start <= 1.0, f"pct_start is a share of the run, 0 to 1, not {pct_start}")
+    _require(div_factor > 0, f"div_factor must be more than 0, not {div_factor}")
+    _require(final_div_factor > 0, f"final_div_factor must be more than 0, not {final_div_factor}")
     start = 1.0 / div_factor
     peak = pct_start * total_steps - 1.0
     last = total_steps - 1.0
@@ -150,6 +161,8 @@ class Plateau:
         threshold: the relative change that counts as an improvement.
         min_factor: never go below this share of the base learning rate.
         mode: whether less ("min") or more ("max") of the metric is better; "auto" takes the direction of ``train.monitor``.
+        warmup_epochs: a linear warm-up in front, as of the other schedules; the metric is watched meanwhile.
+        warmup_steps: the same in updates; the two are added.
     """
 
     def __init__(
@@ -159,14 +172,21 @@ class Plateau:
         threshold: float = 1e-4,
         min_factor: float = 0.0,
         mode: Literal["auto", "min", "max"] = "auto",
+        warmup_epochs: float = 0.0,
+        warmup_steps: int = 0,
     ) -> None:
         _require(0.0 < factor < 1.0, f"factor must lie between 0 and 1, not {factor}")
+        _require(patience >= 0, f"patience cannot be negative: {patience}")
+        _require(threshold >= 0, f"threshold cannot be negative: {threshold}")
+        _require(0.0 <= min_factor < 1.0, f"min_factor is a share below 1 of the base learning rate, not {min_factor}")
         _require(mode in ("auto", "min", "max"), f"mode must be auto, min or max, not {mode!r}")
         self.reduce_by = factor
         self.patience = patience
         self.threshold = threshold
         self.min_factor = min_factor
         self.mode = mode
+        _warmup(1, warmup_epochs, warmup_steps)
+        self.warmup_epochs, self.warmup_steps = warmup_epochs, warmup_steps
         self.factor = 1.0
         self.best: float | None = None
         self.bad_evaluations = 0
@@ -185,6 +205,10 @@ class Plateau:
         if self.bad_evaluations > self.patience:
             self.factor = max(self.factor * self.reduce_by, self.min_factor)
             self.bad_evaluations = 0
+
+    def at(self, step: int, steps_per_epoch: int) -> float:
+        """The factor of update number ``step + 1``, warm-up included."""
+        return _warm(step, _warmup(steps_per_epoch, self.warmup_epochs, self.warmup_steps), self.factor)
 
     def state_dict(self) -> dict[str, float | int | None]:
         """What a resume needs, in plain types."""

@@ -62,13 +62,6 @@ def test_every_target_problem_is_told_at_once() -> None:
     assert len(raised.value.problems) == 3
 
 
-def test_the_watched_metric_is_one_that_there_is() -> None:
-    Path("a.yaml").write_text(GOOD)
-    assert load("a.yaml", ["train.monitor=loss"]).config.train.monitor == "loss"
-    with pytest.raises(ConfigError, match=r"train.monitor=mae: must be auto, loss or accuracy"):
-        load("a.yaml", ["train.monitor=mae"])
-
-
 def test_a_loss_that_is_no_mean_is_refused() -> None:
     Path("a.yaml").write_text(GOOD + "loss:\n  target: mse\n  reduction: sum\n")
     with pytest.raises(ConfigError, match=r"^a.yaml:14: loss.reduction: the loss must be the mean over the samples, not the text 'sum'"):
@@ -154,3 +147,14 @@ def test_loading_needs_no_torch_and_no_numpy() -> None:
     )
     root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}).returncode == 0
+
+
+def test_a_metric_without_a_direction_is_refused_before_anything_is_created() -> None:
+    Path("a.yaml").write_text(GOOD)
+    task = ["task={target: 'tests.unit.test_evaluate:Errors'}", "train.monitor=wape"]
+    with pytest.raises(ConfigError, match=r"train\.monitor=wape: task Errors does not say whether less or more of 'wape' is better; set"):
+        check_targets(load("a.yaml", task))
+    with pytest.raises(ConfigError, match=r"'accurracy' is better \(did you mean 'accuracy'\?\); set train\.monitor_mode"):
+        check_targets(load("a.yaml", [task[0], "train.monitor=accurracy"]))
+    check_targets(load("a.yaml", [*task, "train.monitor_mode=min"]))
+    check_targets(load("a.yaml", ["task={target: 'tests.unit.test_evaluate:Told'}", task[1]]))

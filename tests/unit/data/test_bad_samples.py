@@ -86,6 +86,40 @@ def test_more_bad_samples_than_are_allowed_end_the_run_with_the_first_files(load
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("loader_workers", [0, 1])
+def test_a_bad_sample_that_several_others_meet_counts_once(loader_workers: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Nine in a row: looking for a replacement meets 9, 8, 7 … of them, 45 in all."""
+    row = set(range(20, 29))
+    plan = BatchPlan(48, 48, 1, seed=0, shuffle=False)
+    loader = TrainLoader(Holed(48, row), plan, loader_workers=loader_workers, bad=BadSamples(9))
+    with contextlib.closing(loader), caplog.at_level(logging.WARNING, logger="trainer"):
+        (((_, targets),),) = loader.epoch(0)
+    assert targets[19:30].tolist() == [19, *[29] * 10]
+    assert len(caplog.records) == 9
+    loader = TrainLoader(Holed(48, row | {40}), plan, loader_workers=loader_workers, bad=BadSamples(9))
+    with contextlib.closing(loader), pytest.raises(TrainingError, match=r"^10 samples cannot be read, more than data\.max_bad_samples 9"):
+        list(loader.epoch(0))
+
+
+class Turns(Holed):
+    """Of the bad samples only those with an even number, or those with an odd one."""
+
+    turn = 0
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return Dice.__getitem__(self, index) if index % 2 != self.turn else super().__getitem__(index)
+
+
+def test_bad_samples_of_a_later_epoch_are_counted_with_those_of_the_first() -> None:
+    dataset, plan = Turns(48, {10, 11, 30, 31}), BatchPlan(48, 48, 1, seed=0, shuffle=False)
+    loader = TrainLoader(dataset, plan, bad=BadSamples(3))
+    ((_, targets),) = next(loader.epoch(0))
+    assert (targets[10], targets[30]) == (11, 31)
+    dataset.turn = 1
+    with pytest.raises(TrainingError, match=r"^4 samples cannot be read, more than data\.max_bad_samples 3; the first: Turns sample 10 "):
+        next(loader.epoch(1))
+
+
 def test_a_data_set_of_which_nothing_can_be_read_ends_the_run() -> None:
     with pytest.raises(TrainingError, match=r"samples cannot be read, more than data\.max_bad_samples 5"):
         read(Holed(48, set(range(48))), BadSamples(5))

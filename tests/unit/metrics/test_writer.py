@@ -78,6 +78,27 @@ def test_a_tensorboard_on_a_full_disk_is_given_up_and_the_rows_go_on(run: RunDir
     assert [row["step"] for row in read_jsonl(run.metrics)] == list(range(1, 3001))
     assert "TensorBoard" in done.stderr  # it was full indeed, and that was said
     assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_table_that_cannot_be_written_is_said_in_a_line_and_the_rows_are_whole(run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    run.metrics_table.mkdir()
+    writer = MetricsWriter(run, False, 0, 0)
+    writer.row(0.0, "train", 1, 0, {"loss": 1.0})
+    writer.close()
+    assert [row["step"] for row in read_jsonl(run.metrics)] == [1]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{run.metrics_table} could not be written (Is a directory); metrics.jsonl is whole"
+    ]
+
+
+def test_a_metrics_name_that_no_file_can_hold_does_not_end_a_run(run: RunDir, caplog: pytest.LogCaptureFixture) -> None:
+    writer = MetricsWriter(run, True, 0, 0)
+    writer.row(0.0, "valid", 1, 0, {"half a \ud83d face": 1.0})
+    writer.row(0.0, "valid", 2, 0, {"loss": 1.0})
+    writer.close()
+    assert [row["step"] for row in read_jsonl(run.metrics)] == [1, 2]
+    assert len(caplog.records) == 2  # the board's fault, and the table's
 
 
 def test_a_tensorboard_is_its_owners_alone(run: RunDir) -> None:

@@ -1,0 +1,130 @@
+"""Image files of any kind in one folder a class, decoded to the colours that the config asks for."""
+
+from __future__ import annotations
+
+import importlib
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from trainer.errors import TrainingError
+from trainer.vision import import_torchvision
+
+Mode = Literal["rgb", "gray", "rgba", "as_is"]
+_PIL_MODES = {"rgb": "RGB", "gray": "L", "rgba": "RGBA"}
+
+
+class UnreadableImage(Exception):
+    """An image file that cannot be decoded.
+
+    Args:
+        path: the file.
+        why: one line.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.filename = path
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.why}"
+
+
+class ImageReader:
+    """Decodes an image file, turned upright as its EXIF data say.
+
+    Args:
+        mode: rgb, gray (8 bits), rgba, or as_is: as the file has it, not even turned.
+        background: the colour (red, green, blue) behind what is transparent, where the mode has no transparency.
+    """
+
+    def __init__(self, mode: Mode = "rgb", background: Sequence[int] = (255, 255, 255)) -> None:
+        if mode != "as_is" and mode not in _PIL_MODES:
+            raise TrainingError(f"image_folder: there is no mode {mode!r}; use rgb, gray, rgba or as_is")
+        self.mode = mode
+        self.background = tuple(background)
+        if len(self.background) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in self.background):
+            raise TrainingError(f"image_folder: background {list(self.background)!r} is no colour; write [red, green, blue], each 0 … 255")
+
+    def __call__(self, path: str) -> Any:
+        """The image, decoded.
+
+        Raises:
+            UnreadableImage: names the file.
+        """
+        from PIL import Image, ImageOps, UnidentifiedImageError
+
+        try:
+            with Image.open(path) as image:
+                image.load()
+                return image.copy() if self.mode == "as_is" else self._converted(ImageOps.exif_transpose(image))
+        except MemoryError:
+            raise
+        except FileNotFoundError as error:
+            raise UnreadableImage(path, "no such file") from error
+        except UnidentifiedImageError as error:
+            raise UnreadableImage(path, "no image, or of a kind that is not known") from error
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+            lines = str(error).strip().splitlines()
+            raise UnreadableImage(path, lines[0] if lines else type(error).__name__) from error
+
+    def _converted(self, image: Any) -> Any:
+        from PIL import Image
+
+        wanted = _PIL_MODES[self.mode]
+        if image.mode.startswith("I"):
+            image = _eight_bits(image)
+        elif image.mode == "F":
+            raise ValueError("its pixels are real numbers, whose range is not known; use mode: as_is")
+        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            if wanted != "RGBA":
+                image = Image.alpha_composite(Image.new("RGBA", image.size, (*self.background, 255)), image).convert("RGB")
+        elif image.mode == "LAB":
+            image = _from_lab(image)
+        elif image.mode not in ("RGB", "L", "1"):
+            image = image.convert("RGB")  # palettes, CMYK, YCbCr, HSV
+        return image.convert(wanted)
+
+
+def _eight_bits(image: Any) -> Any:
+    """A grey image of 16 bits at 8; PIL itself would make everything above 255 white."""
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.int64)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise ValueError("its pixels are whole numbers beyond 16 bits, whose range is not known; use mode: as_is")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _from_lab(image: Any) -> Any:
+    from PIL import ImageCms
+
+    transform = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+    return ImageCms.applyTransform(image, transform)
+
+
+def image_folder(root: str, mode: Mode = "rgb", background: Sequence[int] = (255, 255, 255)) -> Any:
+    """Images in one folder a class, ``root/cat/1.jpg``: ImageNet's layout, and most people's own data.
+
+    Args:
+        root: the folder that holds the classes' folders.
+        mode: rgb, gray (8 bits), rgba, or as_is: as each file has it.
+        background: the colour (red, green, blue) behind what is transparent.
+
+    Raises:
+        TrainingError: there is no such folder, or a class has no image.
+    """
+    reader = ImageReader(mode, background)
+    import_torchvision()
+    made = importlib.import_module("torchvision.datasets").ImageFolder
+    try:
+        return made(root, loader=reader)
+    except (FileNotFoundError, NotADirectoryError) as missing:
+        why = str(missing).splitlines()[0].rstrip(".")
+        raise TrainingError(f"image_folder: {Path(root).absolute()}: {why}; expected one folder of images a class") from missing
