@@ -21,7 +21,7 @@ from trainer.data.order import BatchPlan
 from trainer.data.splits import check_same_classes
 from trainer.data.splits import split as share_of
 from trainer.data.transforms import make_transform, with_transforms
-from trainer.data.vision_sets import is_torchvisions, open_set
+from trainer.data.vision_sets import make_set
 from trainer.distributed import World
 from trainer.errors import ConfigError, TrainingError
 from trainer.heartbeat import Place
@@ -143,8 +143,8 @@ def make(kind: str, target: Target, *positional: Any) -> Any:
     try:
         if kind == "transform":
             return make_transform(called, target.arguments)
-        if kind == "dataset" and is_torchvisions(called):
-            return open_set(called, target.arguments)
+        if kind == "dataset":
+            return make_set(called, target.arguments)
         return called(*positional, **target.arguments)
     except (TypeError, ValueError) as fault:
         raise ConfigError(f"{kind} {target.target}: {fault}") from fault

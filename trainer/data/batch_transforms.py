@@ -21,17 +21,17 @@ class MixUp:
 
     Args:
         alpha: lam ~ Beta(alpha, alpha), drawn once a micro-batch: 0.2 mixes little, 1.0 any share alike.
-        num_classes: the width of the targets; without it the caller must say.
+        num_classes: the width of the targets; left out, the run sets the model's, or the training set's.
     """
 
     def __init__(self, alpha: float = 1.0, num_classes: int | None = None) -> None:
         self.num_classes = num_classes
         self._share = _beta("mixup", alpha)
 
-    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, num_classes: int | None = None) -> Batch:
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> Batch:
         """Mix one micro-batch: inputs float (n, …); targets int64 (n,) or soft, float (n, classes)."""
         _see_inputs("mixup", inputs, 1)
-        soft = soft_targets("mixup", targets, self.num_classes if num_classes is None else num_classes)
+        soft = soft_targets("mixup", targets, self.num_classes)
         share = float(self._share.sample())
         return _mixed(inputs, share), _mixed(soft, share)
 
@@ -41,17 +41,17 @@ class CutMix:
 
     Args:
         alpha: the share of the image that stays ~ Beta(alpha, alpha), drawn once a micro-batch, before the rectangle is cut at the border.
-        num_classes: the width of the targets; without it the caller must say.
+        num_classes: the width of the targets; left out, the run sets the model's, or the training set's.
     """
 
     def __init__(self, alpha: float = 1.0, num_classes: int | None = None) -> None:
         self.num_classes = num_classes
         self._share = _beta("cutmix", alpha)
 
-    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, num_classes: int | None = None) -> Batch:
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> Batch:
         """Mix one micro-batch: inputs float (n, …, height, width); targets int64 (n,) or soft, float (n, classes)."""
         _see_inputs("cutmix", inputs, 3)
-        soft = soft_targets("cutmix", targets, self.num_classes if num_classes is None else num_classes)
+        soft = soft_targets("cutmix", targets, self.num_classes)
         side = (1.0 - float(self._share.sample())) ** 0.5
         height, width = inputs.shape[-2:]
         rows, columns = _stretch(height, side), _stretch(width, side)
@@ -68,7 +68,7 @@ class MixUpOrCutMix:
         mixup_alpha: see `MixUp`.
         cutmix_alpha: see `CutMix`.
         cutmix_share: how often it is CutMix: 0.5 is half of the time.
-        num_classes: the width of the targets; without it the caller must say.
+        num_classes: the width of the targets; left out, the run sets the model's, or the training set's.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class MixUpOrCutMix:
         self.num_classes = num_classes
         self.mixup, self.cutmix, self.cutmix_share = MixUp(mixup_alpha), CutMix(cutmix_alpha), cutmix_share
 
-    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor, num_classes: int | None = None) -> Batch:
+    def __call__(self, inputs: torch.Tensor, targets: torch.Tensor) -> Batch:
         """Mix one micro-batch: inputs float (n, …, height, width); targets int64 (n,) or soft, float (n, classes)."""
         chosen = self.cutmix if float(torch.rand(())) < self.cutmix_share else self.mixup
-        return chosen(inputs, targets, self.num_classes if num_classes is None else num_classes)
+        return chosen(inputs, soft_targets("mixup_or_cutmix", targets, self.num_classes))
 
 
 def soft_targets(name: str, targets: torch.Tensor, num_classes: int | None) -> torch.Tensor:

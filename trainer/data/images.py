@@ -11,28 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from trainer.data.names import UnreadableFile
 from trainer.errors import TrainingError
 from trainer.vision import import_torchvision
 
 Mode = Literal["rgb", "gray", "rgba", "as_is"]
 _PIL_MODES = {"rgb": "RGB", "gray": "L", "rgba": "RGBA"}
-
-
-class UnreadableImage(Exception):
-    """An image file that cannot be decoded.
-
-    Args:
-        path: the file.
-        why: one line.
-    """
-
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(path, why)
-        self.filename = path
-        self.why = why
-
-    def __str__(self) -> str:
-        return f"{self.filename}: {self.why}"
 
 
 class ImageReader:
@@ -55,7 +39,7 @@ class ImageReader:
         """The image, decoded.
 
         Raises:
-            UnreadableImage: names the file.
+            UnreadableFile: names the file.
         """
         from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -66,12 +50,12 @@ class ImageReader:
         except MemoryError:
             raise
         except FileNotFoundError as error:
-            raise UnreadableImage(path, "no such file") from error
+            raise UnreadableFile(path, "no such file") from error
         except UnidentifiedImageError as error:
-            raise UnreadableImage(path, "no image, or of a kind that is not known") from error
+            raise UnreadableFile(path, "no image, or of a kind that is not known") from error
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error, Image.DecompressionBombError) as error:
             lines = str(error).strip().splitlines()
-            raise UnreadableImage(path, lines[0] if lines else type(error).__name__) from error
+            raise UnreadableFile(path, lines[0] if lines else type(error).__name__) from error
 
     def _converted(self, image: Any) -> Any:
         from PIL import Image

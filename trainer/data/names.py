@@ -8,6 +8,23 @@ from typing import Any
 from trainer.errors import TrainingError
 
 
+class UnreadableFile(Exception):
+    """A file of a data set that cannot be decoded: an image, a video.
+
+    Args:
+        path: the file.
+        why: one line.
+    """
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(path, why)
+        self.filename = path
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.why}"
+
+
 def name_of(dataset: Any) -> str:
     """A data set's class, behind the transforms and parts."""
     inner = getattr(dataset, "dataset", None)

@@ -11,26 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trainer.data.names import UnreadableFile
 from trainer.errors import TrainingError
 
 ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
-
-
-class UnreadableVideo(Exception):
-    """A video file that cannot be decoded.
-
-    Args:
-        path: the file.
-        why: one line.
-    """
-
-    def __init__(self, path: str, why: str) -> None:
-        super().__init__(path, why)
-        self.filename = path
-        self.why = why
-
-    def __str__(self) -> str:
-        return f"{self.filename}: {self.why}"
 
 
 class VideoFrames:
@@ -67,7 +51,7 @@ class VideoFrames:
         """A frame, or a clip, and its class.
 
         Raises:
-            UnreadableVideo: names the file.
+            UnreadableFile: names the file.
         """
         path, label = self.samples[index]
         if self.clip:
@@ -86,7 +70,7 @@ class VideoFrames:
             row: dict[str, Any] = {"path": path, "class": self.classes[label]}
             try:
                 rows.append(row | _facts(path))
-            except UnreadableVideo as fault:
+            except UnreadableFile as fault:
                 rows.append(row | {"error": fault.why})
         return rows
 
@@ -132,7 +116,7 @@ def _counted(path: str, frames: Any, numbers: list[int]) -> dict[int, Any]:
             found[number] = _picture(frame)
         if number >= numbers[-1]:
             return found
-    raise UnreadableVideo(path, f"frame {next(number for number in numbers if number not in found)} cannot be decoded")
+    raise UnreadableFile(path, f"frame {next(number for number in numbers if number not in found)} cannot be decoded")
 
 
 def _picture(frame: Any) -> Any:
@@ -156,7 +140,7 @@ def _times(path: str) -> NDArray[np.int64] | int:
     except _av().FFmpegError as error:
         raise _unreadable(path, error) from error
     if not times:
-        raise UnreadableVideo(path, "it has no frames")
+        raise UnreadableFile(path, "it has no frames")
     return np.array(sorted(times), dtype=np.int64) if trusted else len(times)
 
 
@@ -175,7 +159,7 @@ def _facts(path: str) -> dict[str, Any]:
 
 def _stream(container: Any, path: str) -> Any:
     if not container.streams.video:
-        raise UnreadableVideo(path, "it holds no video")
+        raise UnreadableFile(path, "it holds no video")
     stream = container.streams.video[0]
     stream.thread_count = 1  # the loader workers are the threads
     return stream
@@ -209,8 +193,8 @@ def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     return None if sides is None else (sides[0], sides[1])
 
 
-def _unreadable(path: str, error: Exception) -> UnreadableVideo:
-    return UnreadableVideo(path, getattr(error, "strerror", None) or str(error).splitlines()[0])
+def _unreadable(path: str, error: Exception) -> UnreadableFile:
+    return UnreadableFile(path, getattr(error, "strerror", None) or str(error).splitlines()[0])
 
 
 def _av() -> Any:

@@ -14,7 +14,7 @@ from trainer.data.images import image_folder
 from trainer.errors import TrainingError
 from trainer.vision import import_torchvision
 
-__all__ = ["cifar10", "cifar100", "fashion_mnist", "image_folder", "is_torchvisions", "mnist", "open_set"]
+__all__ = ["cifar10", "cifar100", "fashion_mnist", "image_folder", "is_torchvisions", "make_set", "mnist", "open_set"]
 
 
 def cifar10(root: str = "data", train: bool = True, download: bool = False) -> Any:
@@ -56,6 +56,11 @@ def _open(name: str, root: str, train: bool, download: bool) -> Any:
 def is_torchvisions(called: Callable[..., Any]) -> bool:
     """Whether a target is one of torchvision's data sets, which `open_set` makes."""
     return str(getattr(called, "__module__", "")).startswith("torchvision.datasets")
+
+
+def make_set(called: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Make any data set: torchvision's by `open_set`, others by calling them."""
+    return open_set(called, arguments) if is_torchvisions(called) else called(**arguments)
 
 
 def open_set(called: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:

@@ -191,12 +191,12 @@ def _made(of: Any) -> Any:
         return of
     if not isinstance(of.get("target"), str):
         raise ConfigError("in_memory: 'of' is a data set: a mapping with a target, such as {target: cifar10, root: data}")
-    from trainer.data.vision_sets import is_torchvisions, open_set
+    from trainer.data.vision_sets import make_set
     from trainer.registry import resolve
 
     called, arguments = resolve("dataset", of["target"]), {name: value for name, value in of.items() if name != "target"}
     try:
-        return open_set(called, arguments) if is_torchvisions(called) else called(**arguments)
+        return make_set(called, arguments)
     except (TypeError, ValueError) as fault:
         raise ConfigError(f"in_memory: dataset {of['target']}: {fault}") from fault
 

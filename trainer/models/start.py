@@ -57,7 +57,7 @@ def _initialise(model: nn.Module, rule: InitRule, option: str) -> str:
         try:
             with torch.no_grad():
                 function(parameters[name], **rule.arguments)
-        except (TypeError, ValueError, RuntimeError, NotImplementedError) as fault:
+        except (TypeError, ValueError, RuntimeError) as fault:
             shape = tuple(parameters[name].shape)
             raise ConfigError(f"{option}: {rule.target} cannot fill {name} of shape {shape}: {one_line(str(fault), 160)}") from fault
     return f"start: {len(names)} parameters by {rule.target} ({', '.join(as_list(rule.match))})"

@@ -38,7 +38,7 @@ def test_mixup_mixes_inputs_and_targets_by_one_share() -> None:
     inputs, targets = batch()
     for seed in range(20):
         torch.manual_seed(seed)
-        mixed, soft = MixUp(1.0)(inputs, targets, 8)
+        mixed, soft = MixUp(1.0, 8)(inputs, targets)
         share = share_of(soft)
         assert 0 < share < 1
         torch.testing.assert_close(mixed, share * inputs + (1 - share) * inputs.roll(1, 0))
@@ -62,7 +62,7 @@ def test_cutmix_pastes_a_rectangle_and_mixes_the_targets_by_its_area() -> None:
     shares = []
     for seed in range(100):
         torch.manual_seed(seed)
-        mixed, soft = CutMix(1.0)(inputs, targets, 8)
+        mixed, soft = CutMix(1.0, 8)(inputs, targets)
         pasted = (mixed != inputs).all(1)
         assert torch.equal(pasted, pasted[:1].expand_as(pasted))  # the same place in every image
         place = pasted[0]
@@ -79,7 +79,7 @@ def test_cutmix_pastes_a_rectangle_and_mixes_the_targets_by_its_area() -> None:
 def test_the_loss_of_mixed_targets_is_the_mix_of_the_losses() -> None:
     inputs, targets = batch()
     torch.manual_seed(3)
-    _, soft = MixUp(1.0)(inputs, targets, 8)
+    _, soft = MixUp(1.0, 8)(inputs, targets)
     share, scores = share_of(soft), torch.randn(8, 8)
     expected = share * cross_entropy(scores, targets) + (1 - share) * cross_entropy(scores, targets.roll(1, 0))
     torch.testing.assert_close(cross_entropy(scores, soft), expected)
@@ -97,7 +97,7 @@ def test_one_of_the_two_is_chosen_for_each_micro_batch() -> None:
     assert 70 < cut < 130
 
 
-@pytest.mark.parametrize("transform", [MixUp(0.4), CutMix(), MixUpOrCutMix()])
+@pytest.mark.parametrize("transform", [MixUp(0.4, 8), CutMix(num_classes=8), MixUpOrCutMix(num_classes=8)])
 def test_a_micro_batch_is_mixed_alike_whoever_plays_its_virtual_rank(transform: Any) -> None:
     inputs, targets = batch(32)
 
@@ -109,7 +109,7 @@ def test_a_micro_batch_is_mixed_alike_whoever_plays_its_virtual_rank(transform: 
             for leaf in range(rank * 4 // world, (rank + 1) * 4 // world):
                 seed_micro_batch(7, step, leaf, CPU)
                 mine = slice(leaf * 8, leaf * 8 + 8)
-                mixed, soft = transform(inputs[mine], targets[mine], 8)
+                mixed, soft = transform(inputs[mine], targets[mine])
                 parts.append(torch.cat([mixed.flatten(1), soft], 1))
         return torch.cat(parts)
 
@@ -124,11 +124,11 @@ def test_a_micro_batch_is_mixed_alike_whoever_plays_its_virtual_rank(transform: 
 def test_soft_targets_are_mixed_further() -> None:
     inputs, targets = batch()
     torch.manual_seed(0)
-    once = MixUp(1.0)(inputs, targets, 8)
+    once = MixUp(1.0, 8)(inputs, targets)
     torch.manual_seed(1)
     twice = MixUp(1.0)(*once)
     torch.manual_seed(1)
-    share = share_of(MixUp(1.0)(inputs, targets, 8)[1])
+    share = share_of(MixUp(1.0, 8)(inputs, targets)[1])
     torch.testing.assert_close(twice[1], share * once[1] + (1 - share) * once[1].roll(1, 0))
     torch.testing.assert_close(twice[1].sum(1), torch.ones(8))
 
@@ -137,15 +137,15 @@ def test_a_label_that_the_loss_leaves_out_adds_nothing() -> None:
     inputs, targets = batch()
     targets[2] = -100
     torch.manual_seed(0)
-    _, soft = MixUp(1.0)(inputs, targets, 8)
+    _, soft = MixUp(1.0, 8)(inputs, targets)
     share = float(soft[0, 0])
     torch.testing.assert_close(soft[2], (1 - share) * one_hot(torch.tensor(1), 8).float())
 
 
 def test_a_micro_batch_of_one_is_left_as_it_is() -> None:
     inputs, targets = batch(1)
-    for transform in (MixUp(), CutMix()):
-        mixed, soft = transform(inputs, targets, 8)
+    for transform in (MixUp(num_classes=8), CutMix(num_classes=8)):
+        mixed, soft = transform(inputs, targets)
         torch.testing.assert_close(mixed, inputs)
         torch.testing.assert_close(soft, one_hot(targets, 8).float())
 
@@ -186,11 +186,11 @@ def test_a_gpu_mixes_as_the_cpu_does() -> None:
     inputs, targets = batch()
     torch.use_deterministic_algorithms(True)
     try:
-        for transform in (MixUp(), CutMix(), MixUpOrCutMix()):
+        for transform in (MixUp(num_classes=8), CutMix(num_classes=8), MixUpOrCutMix(num_classes=8)):
             results = []
             for where in (CPU, device, device):
                 seed_micro_batch(1, 2, 3, where)
-                results.append([part.cpu() for part in transform(inputs.to(where), targets.to(where), 8)])
+                results.append([part.cpu() for part in transform(inputs.to(where), targets.to(where))])
             for cpu, first, second in zip(*results, strict=True):
                 assert torch.equal(first, second)
                 torch.testing.assert_close(first, cpu)

@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.image_files import BLUE, GREEN, RED, write_corrupt, write_folder, write_kinds
 from trainer.data.bad_samples import BadSamples
-from trainer.data.images import ImageReader, UnreadableImage, image_folder
+from trainer.data.images import ImageReader, image_folder
 from trainer.data.loader import TrainLoader
+from trainer.data.names import UnreadableFile
 from trainer.data.order import BatchPlan
 from trainer.data.transforms import Transformed
 from trainer.errors import TrainingError
@@ -97,7 +98,7 @@ def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path: Path) -> None:
 
 
 def test_pixels_whose_range_nobody_knows_are_refused_with_a_way_out(kinds: dict[str, Path]) -> None:
-    with pytest.raises(UnreadableImage, match="use mode: as_is") as caught:
+    with pytest.raises(UnreadableFile, match="use mode: as_is") as caught:
         ImageReader("rgb")(str(kinds["real.tif"]))
     assert str(kinds["real.tif"]) in str(caught.value)
 
@@ -105,7 +106,7 @@ def test_pixels_whose_range_nobody_knows_are_refused_with_a_way_out(kinds: dict[
 def test_a_corrupt_file_raises_one_line_with_its_path(tmp_path: Path) -> None:
     for mode in ("rgb", "as_is"):
         for path in write_corrupt(tmp_path / mode).values():
-            with pytest.raises(UnreadableImage) as caught:
+            with pytest.raises(UnreadableFile) as caught:
                 ImageReader(mode)(str(path))  # type: ignore[arg-type]
             assert str(caught.value).startswith(f"{path}: ")
             assert "\n" not in str(caught.value)
@@ -118,7 +119,7 @@ def test_a_corrupt_file_ends_the_run_or_is_passed_over_as_the_config_says(tmp_pa
     broken.write_bytes(broken.read_bytes()[:60])
     images = Transformed(image_folder(str(tmp_path)))
     plan = BatchPlan(8, 8, 1, seed=0)
-    with pytest.raises(TrainingError, match=r"data set ImageFolder: sample 5 \(.*bees/1.png\) cannot be read: UnreadableImage") as caught:
+    with pytest.raises(TrainingError, match=r"data set ImageFolder: sample 5 \(.*bees/1.png\) cannot be read: UnreadableFile") as caught:
         next(TrainLoader(images, plan).epoch(0))
     assert "\n" not in str(caught.value)
     bad = BadSamples(3)

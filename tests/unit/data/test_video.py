@@ -12,10 +12,11 @@ import pytest
 from tests.support.video_files import number_of, turn, write_video
 from trainer.data.bad_samples import BadSamples
 from trainer.data.loader import TrainLoader
+from trainer.data.names import UnreadableFile
 from trainer.data.order import BatchPlan
 from trainer.data.splits import subset
 from trainer.data.transforms import Transformed
-from trainer.data.video import UnreadableVideo, VideoFrames
+from trainer.data.video import VideoFrames
 from trainer.errors import TrainingError
 
 pytest.importorskip("av", reason="PyAV is an extra")
@@ -106,10 +107,10 @@ def test_frames_are_read_alike_in_loader_workers_and_a_corrupt_video_is_passed_o
     assert here[0].shape == (4, 3, 16, 16)
     assert all(np.array_equal(a, b) for a, b in zip(here, there, strict=True))
     (tmp_path / "jump/b.mp4").write_bytes((tmp_path / "jump/b.mp4").read_bytes()[:500])
-    with pytest.raises(UnreadableVideo, match=r"b\.mp4: "):
+    with pytest.raises(UnreadableFile, match=r"b\.mp4: "):
         videos[4]
     videos = Transformed(VideoFrames(str(tmp_path), frames_per_video=4, size=16))
-    with pytest.raises(TrainingError, match=r"data set VideoFrames: sample \d \(.*b.mp4\) cannot be read: UnreadableVideo: .*"):
+    with pytest.raises(TrainingError, match=r"data set VideoFrames: sample \d \(.*b.mp4\) cannot be read: UnreadableFile: .*"):
         list(TrainLoader(videos, plan).epoch(0))
     for dataset in (videos, subset(videos, np.arange(12)[::-1])):
         bad = BadSamples(1)  # all frames of the broken video are one
@@ -128,7 +129,7 @@ def test_a_sound_file_holds_no_video(tmp_path: Path) -> None:
         frame.sample_rate = 16000
         for packet in [*stream.encode(frame), *stream.encode()]:
             container.mux(packet)
-    with pytest.raises(UnreadableVideo, match="it holds no video"):
+    with pytest.raises(UnreadableFile, match="it holds no video"):
         VideoFrames(str(tmp_path))[0]
 
 
