@@ -80,7 +80,7 @@ def _write(config: Config, pictures: list[Any], tensorboard: str | None) -> list
 
 def page(title: str, facts: dict[str, Any]) -> list[str]:
     """One split for people."""
-    lines = [f"{title}: {facts['name']}, {facts['samples']:,} samples, {facts['looked_at']:,} of them read"]
+    lines = [f"{title}: {facts['name']}, {facts['samples']:,} samples, {facts['looked_at']:,} of them looked at"]
     shapes = [f"{shape}" if len(facts["shapes"]) == 1 else f"{shape} ({count:,}×)" for shape, count in facts["shapes"].items()]
     lines.append(_row("inputs", ", ".join(shapes[:4]) + (f" and {len(shapes) - 4} other shapes" if len(shapes) > 4 else "")))
     if facts["low"] is not None:

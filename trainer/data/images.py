@@ -105,10 +105,12 @@ def image_folder(root: str, mode: Mode = "rgb", background: Sequence[int] = (255
         TrainingError: there is no such folder, or a class has no image.
     """
     reader = ImageReader(mode, background)
+    if not Path(root).is_dir():
+        raise TrainingError(f"image_folder: {Path(root).absolute()}: no such folder; name one that holds a folder of images a class")
     import_torchvision()
     made = importlib.import_module("torchvision.datasets").ImageFolder
     try:
         return made(root, loader=reader)
-    except (FileNotFoundError, NotADirectoryError) as missing:
+    except FileNotFoundError as missing:
         why = str(missing).splitlines()[0].rstrip(".")
         raise TrainingError(f"image_folder: {Path(root).absolute()}: {why}; expected one folder of images a class") from missing

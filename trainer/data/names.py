@@ -104,6 +104,8 @@ def pair(sample: Any) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an exception's text, with its kind."""
+    """The first line of an exception's text, with its kind; of a bad file, whose name stands beside it already, what is wrong with it."""
+    if isinstance(error, UnreadableFile):
+        return error.why
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import default_collate
 
 from trainer.data.keys import EVALUATION, sample_keys, seed_sample
-from trainer.data.names import file_number, name_of, pair, reason, said
+from trainer.data.names import UnreadableFile, file_number, name_of, pair, reason, said
 from trainer.data.order import Indices
 from trainer.errors import OstinatoError
 
@@ -170,8 +170,10 @@ class Reader:
         return "a batch cannot be made"
 
     def _failure(self, what: str, error: Exception) -> Failure:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        line = f"data set {name_of(self.dataset)}: {what}: {reason(error)} ({place.filename}:{place.lineno})"
+        line = f"data set {name_of(self.dataset)}: {what}: {reason(error)}"
+        if not isinstance(error, UnreadableFile):  # the file is to blame, and no line of code
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            line += f" ({place.filename}:{place.lineno})"
         return Failure(line, traceback.format_exc())
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -121,7 +121,7 @@ def test_a_folder_of_images_is_a_data_set(tmp_path: Path) -> None:
     assert target == 1
     assert value.shape == (3, 3, 4)
     assert value[:, 0, 0].tolist() == pytest.approx([200 / 255, 0, 1])
-    with pytest.raises(TrainingError, match="expected one folder of images a class"):
+    with pytest.raises(TrainingError, match="no such folder; name one that holds a folder of images a class"):
         image_folder(str(tmp_path / "nowhere"))
 
 

@@ -119,7 +119,9 @@ def test_a_corrupt_file_ends_the_run_or_is_passed_over_as_the_config_says(tmp_pa
     broken.write_bytes(broken.read_bytes()[:60])
     images = Transformed(image_folder(str(tmp_path)))
     plan = BatchPlan(8, 8, 1, seed=0)
-    with pytest.raises(TrainingError, match=r"data set ImageFolder: sample 5 \(.*bees/1.png\) cannot be read: UnreadableFile") as caught:
+    with pytest.raises(
+        TrainingError, match=r"data set ImageFolder: sample 5 \(.*bees/1.png\) cannot be read: image file is truncated$"
+    ) as caught:
         next(TrainLoader(images, plan).epoch(0))
     assert "\n" not in str(caught.value)
     bad = BadSamples(3)
@@ -144,9 +146,9 @@ def test_wrong_arguments_are_said_in_one_line(tmp_path: Path) -> None:
     write_folder(tmp_path / "holed")
     (tmp_path / "holed" / "wasps").mkdir()
     for arguments, said in (
-        ({"root": str(tmp_path / "none")}, "expected one folder of images a class"),
+        ({"root": str(tmp_path / "none")}, "no such folder; name one that holds a folder of images a class"),
         ({"root": str(tmp_path / "empty")}, "expected one folder of images a class"),
-        ({"root": str(tmp_path / "flat.png")}, "expected one folder of images a class"),
+        ({"root": str(tmp_path / "flat.png")}, "no such folder; name one that holds a folder of images a class"),
         ({"root": str(tmp_path / "holed")}, "wasps"),
         ({"root": str(tmp_path), "mode": "grey"}, "there is no mode 'grey'; use rgb, gray, rgba or as_is"),
         ({"root": str(tmp_path), "background": [0, 300, 0]}, "is no colour"),

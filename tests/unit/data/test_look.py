@@ -138,7 +138,7 @@ def test_the_command_says_what_the_sets_are_and_creates_no_run(config: Path, tmp
 
     assert look_command(str(config), ["data.batch_size=2"], as_json=False) == DONE
     said = capsys.readouterr().out
-    assert "training set: ImageFolder, 12 samples, 12 of them read" in said
+    assert "training set: ImageFolder, 12 samples, 12 of them looked at" in said
     assert "[3, 10, 12] float32" in said
     assert "2, counted in all samples; balanced" in said
     assert "validation set: Digits, 270 samples" in said

@@ -110,7 +110,7 @@ def test_frames_are_read_alike_in_loader_workers_and_a_corrupt_video_is_passed_o
     with pytest.raises(UnreadableFile, match=r"b\.mp4: "):
         videos[4]
     videos = Transformed(VideoFrames(str(tmp_path), frames_per_video=4, size=16))
-    with pytest.raises(TrainingError, match=r"data set VideoFrames: sample \d \(.*b.mp4\) cannot be read: UnreadableFile: .*"):
+    with pytest.raises(TrainingError, match=r"data set VideoFrames: sample \d \(.*b.mp4\) cannot be read: [^/]+$"):
         list(TrainLoader(videos, plan).epoch(0))
     for dataset in (videos, subset(videos, np.arange(12)[::-1])):
         bad = BadSamples(1)  # all frames of the broken video are one
