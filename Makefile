@@ -22,7 +22,7 @@ demo: $(STAMP)  ## Train on two workers: no GPU, no download
 	$(BIN)/ostinato train configs/digits.yaml --nproc-per-node 2
 
 test: $(STAMP)  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 chaos: $(STAMP)  ## The storm, by hand (an hour); TIER=quick takes minutes, SEED=3 another one
 	$(BIN)/python -m tests.chaos --tier $(or $(TIER),full) --seed $(or $(SEED),0)

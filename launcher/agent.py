@@ -7,12 +7,13 @@ whereas a request to stop goes to the workers as what it is, and they leave when
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
@@ -21,7 +22,7 @@ from typing import Any
 
 import psutil
 import torch
-from torch.distributed import FileStore
+from torch.distributed import FileStore, PrefixStore
 from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup, WorkerSpec, WorkerState
 from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, LogsDest
@@ -29,14 +30,18 @@ from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousIn
 
 from launcher.failure import WorkerEnd
 from launcher.forkserver import nameless_main
-from launcher.health import Stuck, Watch
+from launcher.health import LOOK_EVERY_S, Stall, Watch
 from launcher.in_forkserver import enter
+from launcher.nodes import Crew
+from launcher.plan import INTERFACES
 from launcher.requests import Requests
+from trainer.errors import NodeLostError
 from trainer.rundir import read_json
 
 POLL_S = 0.05
 # A worker whose peer is gone cannot go on; what it still has to do is to say so.
 PEER_GRACE_S = 5.0
+EXAMINED_WITHIN_S = 5.0
 NOISY = ("torch.distributed.elastic", "torch.multiprocessing.spawn", "torch.distributed.launcher")
 
 
@@ -46,12 +51,12 @@ class NodeResult:
 
     Args:
         ends: by rank, without the outcome files: those are the run folder's.
-        stuck: they were ended because none moved.
+        stall: they were ended because none moved.
         too_late: they were ended because they had not left within the time that a request gives them.
     """
 
     ends: list[WorkerEnd]
-    stuck: Stuck | None = None
+    stall: Stall | None = None
     too_late: bool = False
 
 
@@ -60,20 +65,25 @@ def count_devices() -> int:
     return torch.cuda.device_count()
 
 
-class _OneNode(RendezvousHandler):
-    """The meeting of one node with itself: at once, through a file in a private folder.
+class _Rendezvous(RendezvousHandler):
+    """The meeting of one node with itself, at once, through a file in a private folder; of several, in the store that they share already.
 
-    The c10d rendezvous waits a random 0 to 0.3 s before it joins and opens a TCP store to all interfaces, even where a file is its store.
+    The c10d rendezvous waits a random 0 to 0.3 s before it joins, opens a TCP store to all interfaces even where a file is its store, and
+    unpickles what it finds there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, crew: Crew, attempt: int) -> None:
+        self.folder, self.crew, self.attempt = folder, crew, attempt
         self.closed = False
 
     def get_backend(self) -> str:
-        return "file"
+        return "file" if self.crew.meeting is None else "tcp"
 
     def next_rendezvous(self) -> RendezvousInfo:
+        meeting = self.crew.meeting
+        if meeting is not None:
+            agents = PrefixStore(f"agents-{self.attempt}", meeting.connect())
+            return RendezvousInfo(agents, self.crew.rank, self.crew.size, RendezvousStoreInfo(meeting.host, meeting.port))
         store = FileStore(str(self.folder / "agent"), 1)
         # Address and port mean nothing here: workers meet in the file named by OSTINATO_STORE.
         return RendezvousInfo(store, 0, 1, RendezvousStoreInfo("127.0.0.1", 0))
@@ -110,8 +120,9 @@ class _Variables(DefaultLogsSpecs):
 class _Agent(LocalElasticAgent):
     """The elastic agent, which also tells who its workers are."""
 
-    def __init__(self, spec: WorkerSpec, logs: DefaultLogsSpecs) -> None:
+    def __init__(self, spec: WorkerSpec, logs: DefaultLogsSpecs, first_rank: int) -> None:
         super().__init__(spec, logs, start_method="forkserver")
+        self.first_rank = first_rank
         self.processes: dict[int, BaseProcess] = {}
         self.workers: dict[int, psutil.Process] = {}
         self.all_gone = False
@@ -120,11 +131,11 @@ class _Agent(LocalElasticAgent):
         pids: dict[int, Any] = super()._start_workers(worker_group)
         # Only this thread may ask processes how they are (two that read one exit code get one each wrong), and only now: later
         # the ended ones are forgotten. The psutil handles are for signals from the main thread: they never reach a recycled pid.
-        self.processes = dict(enumerate(self._pcontext._pc.processes))  # type: ignore[union-attr]
+        self.processes = dict(enumerate(self._pcontext._pc.processes, self.first_rank))  # type: ignore[union-attr]
         workers = {}
-        for rank, pid in pids.items():
+        for local_rank, pid in pids.items():
             with suppress(psutil.NoSuchProcess):
-                workers[rank] = psutil.Process(pid)
+                workers[self.first_rank + local_rank] = psutil.Process(pid)
         self.workers = workers
         return pids
 
@@ -139,6 +150,9 @@ class _Agent(LocalElasticAgent):
         self.all_gone = all(process.exitcode is not None for process in self.processes.values())
         return result
 
+    def _exit_barrier(self) -> None:
+        """Nodes wait for each other where they compare how it ended; torch's own wait would be five minutes for a node that is gone."""
+
 
 @dataclass
 class _Supervisor:
@@ -148,40 +162,67 @@ class _Supervisor:
     requests: Requests
     watch: Watch | None
     grace_s: float
+    crew: Crew
+    attempt: int
     asked: set[int] = field(default_factory=set)
     killed: set[int] = field(default_factory=set)
     alone_since: float | None = None
-    stuck: Stuck | None = None
+    stall: Stall | None = None
     too_late: bool = False
+    looked: float = 0.0
+    failed_elsewhere: bool = False
+    stuck_elsewhere: bool = False
 
     def tend(self, now: float) -> None:
         """Do what is due: pass a request on once to each worker, kill what cannot go on."""
         workers = self.agent.workers
-        if self.requests.abandoned:
+        if self.crew.size > 1 and now - self.looked > LOOK_EVERY_S:
+            self.looked = now
+            self._listen(now)
+        if self.requests.abandoned or self.crew.lost:
             self._kill(workers)
         elif self.requests.since is not None:
             for rank in workers.keys() - self.asked:
                 with suppress(psutil.Error):
                     workers[rank].send_signal(signal.SIGTERM)
             self.asked |= workers.keys()
-            # Whoever asked kills us next, and then nobody says how far the run came.
-            self.too_late = now - self.requests.since > self.grace_s - min(2.0, self.grace_s / 10)
+            self.too_late = now > self.requests.leave_by(self.grace_s)
             if self.too_late:
                 self._kill(workers)
         # Workers that are done wait for each other before they end, so one alone that has ended has failed.
-        if self.alone_since is None and not all(worker.is_running() for worker in workers.values()):
+        if self.alone_since is None and (self.failed_elsewhere or not all(worker.is_running() for worker in workers.values())):
             self.alone_since = now
+        self._look(now, workers)
+
+    def _look(self, now: float, workers: Mapping[int, psutil.Process]) -> None:
+        """Whether the workers can go on, and do."""
         if self.alone_since is not None:
             alone_s = now - self.alone_since
             if alone_s > PEER_GRACE_S:
                 # Rank 0 may be writing a checkpoint, which is a good one although training has failed.
                 spared = self.watch.moving(now) if self.watch is not None and alone_s < self.grace_s else set()
                 self._kill({rank: worker for rank, worker in workers.items() if rank not in spared})
-        elif self.watch is not None and workers and self.stuck is None:
-            idle_s = self.watch.overdue_s(now)
+        elif self.watch is not None and workers and self.stall is None:
+            idle_s = self.watch.idle_s(now) if self.stuck_elsewhere else self.watch.overdue_s(now)
             if idle_s is not None:
-                self.stuck = self.watch.examine(workers, idle_s)
-                self._kill(workers)
+                self._end_stuck(self.watch, workers, idle_s)
+
+    def _listen(self, now: float) -> None:
+        """What other nodes have found, and what is to be said to them: workers that fall with their peers say less than the first."""
+        with suppress(NodeLostError):  # `crew.lost` says it
+            if self.alone_since is not None and now - self.alone_since > LOOK_EVERY_S:
+                self.crew.tell(f"failed-{self.attempt}", True)
+            self.failed_elsewhere = self.failed_elsewhere or self.crew.said(f"failed-{self.attempt}")
+            self.stuck_elsewhere = self.stuck_elsewhere or self.crew.said(f"stuck-{self.attempt}")
+
+    def _end_stuck(self, watch: Watch, workers: Mapping[int, psutil.Process], idle_s: float) -> None:
+        """Find out where each worker is, and end all; on several nodes only when every node has looked at its own."""
+        with suppress(NodeLostError):
+            self.crew.tell(f"stuck-{self.attempt}", True)
+            self.stall = watch.examine(workers, idle_s)
+            self.crew.tell(f"examined-{self.attempt}/{self.crew.rank}", True)
+            self.crew.all_said(f"examined-{self.attempt}", EXAMINED_WITHIN_S)
+        self._kill(workers)
 
     def _kill(self, workers: Mapping[int, psutil.Process]) -> None:
         """End workers and whatever they started, at once."""
@@ -194,13 +235,13 @@ class _Supervisor:
                         process.kill()
 
 
-def _spec(entry: Callable[[str], int], argument: str, workers: int, folder: Path) -> WorkerSpec:
+def _spec(entry: Callable[[str], int], argument: str, workers: int, rendezvous: _Rendezvous) -> WorkerSpec:
     return WorkerSpec(
         role="trainer",
         local_world_size=workers,
         entrypoint=enter,
         args=(entry, (argument,)),
-        rdzv_handler=_OneNode(folder),
+        rdzv_handler=rendezvous,
         max_restarts=0,
         monitor_interval=POLL_S,
         local_addr="127.0.0.1",
@@ -216,27 +257,36 @@ def run_node(
     requests: Requests,
     watch: Watch | None = None,
     grace_s: float = 30.0,
+    crew: Crew | None = None,
+    attempt: int = 0,
 ) -> NodeResult:
     """Run one function on each of this node's workers until all have ended. Call it from the main thread.
 
     Args:
         entry: what a worker runs: an importable function of one string.
         argument: that string.
-        workers: how many.
+        workers: how many on this node.
         env: variables for each worker, beside torchrun's own.
         requests: what is asked of this process by signals; it is passed on.
         watch: sees whether they move; None: nobody does.
         grace_s: how long they have from a request until they are ended.
+        crew: the job's nodes, if there are several.
+        attempt: which start of the workers this is, to the other nodes.
+
+    Raises:
+        NodeLostError: another node is gone; the workers here have been ended.
     """
+    crew = crew or Crew()
+    first_rank = crew.rank * workers
     for name in NOISY:
         _silence(name)
     folder = Path(tempfile.mkdtemp(prefix="ostinato-"))  # mode 0700: whoever can write there could join the job
     try:
-        logs = _Variables(folder, {**env, "OSTINATO_STORE": str(folder / "store")})
-        agent = _Agent(_spec(entry, argument, workers, folder), logs)
+        logs = _Variables(folder, {**env, "OSTINATO_STORE": str(folder / "store"), **_meeting_variables(crew, attempt, env)})
+        agent = _Agent(_spec(entry, argument, workers, _Rendezvous(folder, crew, attempt)), logs, first_rank)
         if watch is not None:
             watch.beats = folder
-        supervisor = _Supervisor(agent, requests, watch, grace_s)
+        supervisor = _Supervisor(agent, requests, watch, grace_s, crew, attempt)
         results: list[RunResult | Exception] = []
         done = threading.Event()
 
@@ -251,17 +301,39 @@ def run_node(
         requests.workers_run = True
         with nameless_main():
             threading.Thread(target=work, name="elastic-agent", daemon=True).start()
-            while not done.wait(POLL_S):
+            while not done.wait(POLL_S) and not (crew.lost and not agent.workers):
                 supervisor.tend(time.monotonic())
+        if crew.lost:
+            raise NodeLostError(f"{crew.lost}; the same command goes on from the newest checkpoint")
         if isinstance(results[0], (OSError, EOFError)):  # the fork server fell while it was to start a worker
-            return NodeResult([WorkerEnd(rank, None) for rank in range(workers)], None, False)
+            return NodeResult([WorkerEnd(rank, None) for rank in range(first_rank, first_rank + workers)], None, False)
         if isinstance(results[0], Exception):
             raise results[0]
-        ends = [_with_outcome(end, folder) for end in _ends(agent, results[0], supervisor.killed, workers)]
-        return NodeResult(ends, supervisor.stuck, supervisor.too_late)
+        ends = [_with_outcome(end, folder) for end in _ends(agent, results[0], supervisor.killed, range(first_rank, first_rank + workers))]
+        return NodeResult(ends, supervisor.stall, supervisor.too_late)
     finally:
         requests.workers_run = False
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _meeting_variables(crew: Crew, attempt: int, env: Mapping[str, str]) -> dict[str, str]:
+    """Where the workers of several nodes meet, and by which interface they reach each other unless the user has chosen one."""
+    meeting = crew.meeting
+    if meeting is None:
+        return {}
+    variables = {"OSTINATO_MEETING": f"{meeting.host}:{meeting.port}/{meeting.name}/workers-{attempt}"}
+    if crew.interface is not None:
+        variables |= {name: crew.interface for name in to_name(crew.guests[crew.rank].address) if name not in {**os.environ, **env}}
+    return variables
+
+
+def to_name(address: str) -> tuple[str, ...]:
+    """The libraries' variables that must name the interface with this address. Pure.
+
+    Gloo would take the one of the machine's own name, which need not lead to the others. NCCL chooses well by itself (InfiniBand before
+    Ethernet), but never the loopback interface, and that is the only one between nodes that share a machine.
+    """
+    return INTERFACES if address.startswith("127.") else tuple(name for name in INTERFACES if name.startswith("GLOO_"))
 
 
 def _silence(name: str) -> None:
@@ -278,9 +350,9 @@ def _with_outcome(end: WorkerEnd, folder: Path) -> WorkerEnd:
     return end
 
 
-def _ends(agent: _Agent, result: RunResult, killed: set[int], workers: int) -> list[WorkerEnd]:
+def _ends(agent: _Agent, result: RunResult, killed: set[int], ranks: Sequence[int]) -> list[WorkerEnd]:
     """How each worker ended, by what the system and the agent know."""
-    ends = [WorkerEnd(rank, None) for rank in range(workers) if rank not in agent.processes]
+    ends = [WorkerEnd(rank, None) for rank in ranks if rank not in agent.processes]
     for rank, process in sorted(agent.processes.items()):
         failure = result.failures.get(rank)
         message = failure.message if failure is not None else ""

@@ -64,14 +64,65 @@ def train(
     nproc_per_node: Annotated[
         str, typer.Option("--nproc-per-node", metavar="N|auto", help="Workers on this machine; auto: one for each GPU, without GPUs one.")
     ] = "auto",
+    nnodes: Annotated[int, typer.Option("--nnodes", min=1, help="Machines that train together; start the command on each.")] = 1,
+    node_rank: Annotated[int, typer.Option("--node-rank", min=0, help="Which of them this is; node 0 prints how it goes.")] = 0,
+    rdzv_endpoint: Annotated[
+        str | None, typer.Option("--rdzv-endpoint", metavar="HOST:PORT", help="Where node 0 listens, as the others know it.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run folder aside and start over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be started; create nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print it as JSON.")] = False,
 ) -> None:
     """Run a config on this machine. The same command goes on with a run that was stopped."""
     from launcher import local
+    from launcher.plan import make_seat
 
-    code = local.train(config, overrides or [], nproc_per_node=nproc_per_node, fresh=fresh, dry_run=dry_run, as_json=as_json)
+    seat = make_seat(nnodes, node_rank, rdzv_endpoint)
+    code = local.train(config, overrides or [], nproc_per_node=nproc_per_node, fresh=fresh, dry_run=dry_run, as_json=as_json, seat=seat)
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato submit configs/digits.yaml --nnodes 2 --nproc-per-node 2 --wait
+  ostinato submit configs/cifar10.yaml --profile gpu --time 8:00:00
+  ostinato submit configs/cifar10.yaml --profile gpu --dry-run"""
+)
+def submit(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="slurm/NAME.yaml, or a path: what to ask for.")] = None,
+    nnodes: Annotated[int | None, typer.Option("--nnodes", min=1, help="Machines.")] = None,
+    nproc_per_node: Annotated[int | None, typer.Option("--nproc-per-node", min=1, help="Workers on each.")] = None,
+    gpus_per_node: Annotated[int | None, typer.Option("--gpus-per-node", min=0, help="GPUs on each.")] = None,
+    cpus_per_worker: Annotated[int | None, typer.Option("--cpus-per-worker", min=1, help="Processors for each worker.")] = None,
+    mem_gb: Annotated[float | None, typer.Option("--mem-gb", help="Memory of each machine.")] = None,
+    time: Annotated[str | None, typer.Option("--time", metavar="LIMIT", help="Time limit: minutes, HH:MM:SS or D-HH:MM:SS.")] = None,
+    partition: Annotated[str | None, typer.Option("--partition", help="The queue.")] = None,
+    account: Annotated[str | None, typer.Option("--account", help="Who pays.")] = None,
+    qos: Annotated[str | None, typer.Option("--qos", help="The quality of service.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run folder aside and start over.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the script for sbatch; create and submit nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Print the log until the run has ended; Ctrl-C leaves the job alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Run a config on Slurm: it queues again by itself after preemption, time limits and lost nodes, and goes on with the same bits."""
+    from launcher import slurm
+
+    options = {
+        "nodes": nnodes,
+        "workers_per_node": nproc_per_node,
+        "gpus_per_node": gpus_per_node,
+        "cpus_per_worker": cpus_per_worker,
+        "memory_gb": mem_gb,
+        "time": int(time) if time is not None and time.isdigit() else time,
+        "partition": partition,
+        "account": account,
+        "qos": qos,
+    }
+    code = slurm.submit(config, overrides or [], profile=profile, options=options, fresh=fresh, dry_run=dry_run, as_json=as_json, wait=wait)
     raise typer.Exit(code)
 
 
@@ -130,6 +181,126 @@ def summary(
     from launcher.summary import summary
 
     raise typer.Exit(summary(config, overrides or [], as_json=as_json))
+
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato status
+  ostinato status runs/digits --json
+  ostinato status --root /scratch/me/runs"""
+)
+def status(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run folders; none: all in --root.", show_default=False)
+    ] = None,
+    root: Annotated[str, typer.Option("--root", metavar="FOLDER", help="The folder around the runs.")] = "runs",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list as JSON.")] = False,
+) -> None:
+    """Say how runs stand, one line each, whether they run here, on another machine or in Slurm."""
+    from launcher.status import status
+
+    raise typer.Exit(status(runs or [], root=root, as_json=as_json))
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato logs runs/digits
+  ostinato logs runs/digits --rank all -f
+  ostinato logs runs/digits --attempt 0 --rank 1"""
+)
+def logs(
+    run: RunArgument,
+    rank: Annotated[str, typer.Option("--rank", metavar="N|all", help="Whose log; all: each line says whose it is.")] = "0",
+    attempt: Annotated[
+        int | None, typer.Option("--attempt", metavar="K", min=0, help="Which attempt; without it the newest.", show_default=False)
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written, until nobody runs it any more.")] = False,
+) -> None:
+    """Print what a run's workers wrote. With -f through restarts and requeues; Ctrl-C ends only the looking."""
+    from launcher.logs import logs
+
+    raise typer.Exit(logs(run, rank=rank, attempt=attempt, follow=follow))
+
+
+@app.command()
+def stop(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.")],
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until they have stopped; Ctrl-C ends only the waiting.")] = True,
+) -> None:
+    """Stop runs with a checkpoint, here or in Slurm, or take them from its queue. One that does not run is told so, and is no error."""
+    from launcher.stopping import stop
+
+    raise typer.Exit(stop(runs, wait=wait))
+
+
+@app.command()
+def resume(
+    run: RunArgument,
+    nproc_per_node: Annotated[
+        str | None,
+        typer.Option("--nproc-per-node", metavar="N|auto", help="Workers here; without it as many as before.", show_default=False),
+    ] = None,
+) -> None:
+    """Go on with a run on this machine, from its own config and from any folder; the same bits on any number of workers."""
+    from launcher.stopping import resume
+
+    raise typer.Exit(resume(run, nproc_per_node=nproc_per_node))
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato sweep configs/digits.yaml --grid optimizer.lr=0.02,0.05,0.1 --grid model.width=16,32 --parallel 2
+  ostinato sweep configs/cifar10.yaml --grid seed=0,1,2 --profile gpu --parallel 4
+  ostinato sweep configs/digits.yaml --grid optimizer.lr=0.02,0.05 --dry-run"""
+)
+def sweep(
+    config: ConfigArgument,
+    overrides: OverridesArgument = None,
+    grid: Annotated[
+        list[str] | None, typer.Option("--grid", metavar="KEY=A,B,C", help="A key and its values; several: all combinations.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What the runs' names begin with; else the config's.")] = None,
+    parallel: Annotated[int | None, typer.Option("--parallel", min=1, help="Runs at a time; else one here, all on Slurm.")] = None,
+    nproc_per_node: Annotated[
+        str, typer.Option("--nproc-per-node", metavar="N|auto", help="Workers of each run on each machine.")
+    ] = "auto",
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="As one job array on Slurm, and not here.")] = False,
+    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The same, with slurm/NAME.yaml, or a path.")] = None,
+    nnodes: Annotated[int | None, typer.Option("--nnodes", min=1, help="Machines of each run.")] = None,
+    time: Annotated[str | None, typer.Option("--time", metavar="LIMIT", help="Time limit of each turn of each run.")] = None,
+    partition: Annotated[str | None, typer.Option("--partition", help="The queue.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="On Slurm: stay until all have ended; Ctrl-C leaves the jobs alone.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs, and on Slurm the script; start nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Run a config with many settings, here or on Slurm; each is a run like any other. The same command goes on with what is missing."""
+    from launcher.sweep import sweep
+
+    options = {"nodes": nnodes, "time": int(time) if time is not None and time.isdigit() else time, "partition": partition}
+    code = sweep(
+        config,
+        overrides or [],
+        grid=grid or [],
+        name=name,
+        on_slurm=on_slurm or profile is not None,
+        profile=profile,
+        options=options,
+        nproc_per_node=nproc_per_node,
+        parallel=parallel,
+        dry_run=dry_run,
+        wait=wait,
+        as_json=as_json,
+    )
+    raise typer.Exit(code)
 
 
 @app.command()

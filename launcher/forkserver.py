@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from pathlib import Path
 from types import ModuleType
 
 from launcher.in_forkserver import LAUNCHER_PID, SERVER
@@ -37,6 +38,22 @@ def nameless_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@contextmanager
+def _where_the_code_is() -> Iterator[None]:
+    """Within it, the folder of a job's frozen code is the present one.
+
+    ``python -c``, which the server is, looks for modules in the folder in which it starts before all others, up to Python 3.10 whatever
+    PYTHONSAFEPATH says. Workers go back to the launcher's folder by themselves.
+    """
+    here, frozen = Path.cwd(), os.environ.get("OSTINATO_FROZEN")
+    if frozen is not None:
+        os.chdir(frozen)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
 def start(modules: Sequence[str]) -> None:
     """Start the fork server with these modules loaded, and return at once. Call it from the main thread.
 
@@ -48,7 +65,7 @@ def start(modules: Sequence[str]) -> None:
     os.environ[SERVER] = "1"
     try:
         forkserver.set_forkserver_preload(["launcher.in_forkserver", *modules, *PRELOADED])
-        with nameless_main():
+        with nameless_main(), _where_the_code_is():
             forkserver.ensure_running()
     finally:
         # Only the server itself may take the name for its own.

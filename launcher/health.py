@@ -51,6 +51,24 @@ class RankState:
 
 
 @dataclass(frozen=True)
+class Stall:
+    """What one node finds when its workers do not move: for how many seconds, and where each is."""
+
+    idle_s: float
+    states: tuple[RankState, ...]
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Stall:
+        """One that another node has told, from ``dataclasses.asdict``."""
+        states = []
+        for state in facts["states"]:
+            frames = tuple(Frame(**frame) for frame in state["frames"])
+            loader = Frame(**state["loader"]) if state["loader"] else None
+            states.append(RankState(**{**state, "frames": frames, "loader": loader}))
+        return cls(float(facts["idle_s"]), tuple(states))
+
+
+@dataclass(frozen=True)
 class Stuck:
     """A job that does not move: what to say, and the rank to blame."""
 
@@ -125,14 +143,14 @@ class Watch:
     Args:
         run: the run folder.
         attempt: heartbeats of an earlier one do not count.
-        workers: how many there are.
+        ranks: the workers of this machine: all clocks here are one.
         policy: the limits.
         since: the start, on the monotonic clock that all processes of a machine share.
     """
 
     run: RunDir
     attempt: int
-    workers: int
+    ranks: Sequence[int]
     policy: SupervisionSection
     since: float = field(default_factory=time.monotonic)
     looked: float = 0.0
@@ -144,13 +162,20 @@ class Watch:
         if now - self.looked < LOOK_EVERY_S:
             return None
         self.looked = now
-        beats = [self._beat(rank) for rank in range(self.workers)]
-        idle = now - max([self.since, *(float(beat["moved"]) for beat in beats if beat)])
+        beats = [self._beat(rank) for rank in self.ranks]
+        idle = self._idle_s(now, beats)
         begun = any(beat is not None and beat["begun"] for beat in beats)  # an update is everyone's
         return idle if idle > (self.policy.stuck_after_s if begun else self.policy.start_within_s) else None
 
-    def examine(self, workers: Mapping[int, psutil.Process], idle_s: float) -> Stuck:
-        """Have every process write its stacks, and say who is to blame. The processes are of no use afterwards."""
+    def idle_s(self, now: float) -> float:
+        """For how long no worker has moved."""
+        return self._idle_s(now, [self._beat(rank) for rank in self.ranks])
+
+    def _idle_s(self, now: float, beats: Sequence[dict[str, Any] | None]) -> float:
+        return now - max([self.since, *(float(beat["moved"]) for beat in beats if beat)])
+
+    def examine(self, workers: Mapping[int, psutil.Process], idle_s: float) -> Stall:
+        """Have every process write its stacks, and read where it is. The processes are of no use afterwards."""
         halted = {rank for rank, process in workers.items() if _is_halted(process)}
         before = {path: path.stat().st_size for path in self._stack_files()}
         for process in [*workers.values(), *self._loader_workers(workers)]:
@@ -158,7 +183,7 @@ class Watch:
                 with suppress(psutil.Error):
                     process.send_signal(number)
         self._wait_for_dumps(before)
-        return report([self._state(rank, rank in halted, before) for rank in range(self.workers)], idle_s)
+        return Stall(idle_s, tuple(self._state(rank, rank in halted, before) for rank in self.ranks))
 
     def _wait_for_dumps(self, before: Mapping[Path, int]) -> None:
         """Until every rank that has a stack file has written to it, and what it began is through."""
@@ -170,7 +195,7 @@ class Watch:
 
     def moving(self, now: float) -> set[int]:
         """The ranks that have moved just now."""
-        beats = {rank: self._beat(rank) for rank in range(self.workers)}
+        beats = {rank: self._beat(rank) for rank in self.ranks}
         return {rank for rank, beat in beats.items() if beat and now - float(beat["moved"]) < MOVING_S}
 
     def _beat(self, rank: int) -> dict[str, Any] | None:
@@ -185,7 +210,7 @@ class Watch:
         return None
 
     def _stack_files(self) -> list[Path]:
-        return list(self.run.attempt_logs(self.attempt).glob("rank-*.stack*.txt"))
+        return [path for rank in self.ranks for path in self.run.attempt_logs(self.attempt).glob(f"rank-{rank}.stack*.txt")]
 
     def _loader_workers(self, workers: Mapping[int, psutil.Process]) -> list[psutil.Process]:
         """Those that answer: each has made its file."""

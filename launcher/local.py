@@ -1,4 +1,4 @@
-"""Run a job on this machine: check, prepare the run folder, start the workers, tell how it ended."""
+"""Run a job on this machine, alone or as one of its nodes: check, prepare the run folder, start the workers, tell how it ended."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher import forkserver
-from launcher.closing import closing_lines, done_line, newest, say, with_outcomes
-from launcher.failure import NOT_BEGUN, Verdict, judge
-from launcher.health import Watch
-from launcher.memory import oom_kills
-from launcher.plan import Job, asked_workers, choose_workers, make_job, run_folder, thread_limit
+from launcher.attempts import WORKER, follow, lead
+from launcher.closing import closing_lines, done_line, say
+from launcher.failure import NOT_BEGUN, Verdict
+from launcher.plan import Job, Seat, asked_workers, choose_workers, make_job, run_folder
 from launcher.requests import Requests
-from launcher.restart import after
-from trainer.config.checks import divisors
 from trainer.config.load import load
-from trainer.config.schema import Config, SupervisionSection
+from trainer.config.schema import Config
 from trainer.errors import DONE, LOST, STOPPED, ConfigError, OstinatoError
 from trainer.rundir import RunDir, RunLock
 
-WORKER = "trainer.worker"
-GO_ON = "the same command goes on from the newest checkpoint"
-ABANDONED = f"ended at once, on a second Ctrl-C; {GO_ON}"
+if TYPE_CHECKING:
+    from launcher.nodes import Crew
 
 
-def train(config_path: str, overrides: Sequence[str], *, nproc_per_node: str, fresh: bool, dry_run: bool, as_json: bool) -> int:
+class _Stopped(OstinatoError):
+    """A request to stop came before there was anything to stop."""
+
+    exit_code = STOPPED
+
+
+def train(config_path: str, overrides: Sequence[str], *, nproc_per_node: str, fresh: bool, dry_run: bool, as_json: bool, seat: Seat) -> int:
     """``ostinato train``: run a config here; the exit code.
 
     Raises:
@@ -38,7 +40,7 @@ def train(config_path: str, overrides: Sequence[str], *, nproc_per_node: str, fr
         raise ConfigError("command line: --json: goes with --dry-run")
     # A user's own modules lie where the command is given, as with `python -m`; workers get this path handed on.
     sys.path.insert(0, str(Path.cwd()))
-    job = _plan(config_path, overrides, nproc_per_node, fresh)
+    job = _plan(config_path, overrides, nproc_per_node, fresh, seat)
     if dry_run:
         print(json.dumps(job.as_json(), indent=2) if as_json else job.as_text())
         return DONE
@@ -46,104 +48,99 @@ def train(config_path: str, overrides: Sequence[str], *, nproc_per_node: str, fr
 
 
 def run(job: Job) -> int:
-    """Run a job to its end on this machine, through faults of the system; the exit code."""
+    """Run a job to its end, through faults of the system; the exit code."""
+    with Requests() as requests:
+        return carry_out(job, requests)[1].exit_code
+
+
+def carry_out(job: Job, requests: Requests) -> tuple[str, Verdict]:
+    """Run a job to its end; how it ended, and what was said about it."""
     folder = RunDir(job.run_dir)
-    if folder.lock.exists():
+    if folder.lock.exists() and job.seat.rank == 0:
         # Asked before anything is loaded, and before --fresh could move the folder of a run that is under way.
         RunLock(folder.lock).release()
     os.environ.update(job.env)
-    with Requests() as requests:
-        if job.fresh or not folder.finished():
-            forkserver.start([WORKER])
-        # From here on torch is loaded, in this process and in the fork server side by side.
-        from trainer.distributed import pick_device
-        from trainer.prepare import prepare
+    if job.fresh or job.seat.size > 1 or not folder.finished():
+        forkserver.start([WORKER])
+    # From here on torch is loaded, in this process and in the fork server side by side.
+    crew = _meet(job, folder, requests)
+    try:
+        return _lead(job, folder, requests, crew) if crew.leads else _follow(job, folder, requests, crew)
+    finally:
+        crew.part()
 
+
+def _meet(job: Job, folder: RunDir, requests: Requests) -> Crew:
+    if job.seat.size > 1:  # torch is loaded next: its store would tell of a lost node by thirty lines of C++, and we by one
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from launcher.nodes import Crew
+    from launcher.roll_call import meet
+
+    if job.seat.size == 1:
+        return Crew()
+
+    def meanwhile() -> None:
+        if requests.stop:
+            raise _Stopped(NOT_BEGUN)
+
+    config = load(job.config, job.overrides).config
+    return meet(job.seat, job.per_node, within_s=config.supervision.start_within_s, meanwhile=meanwhile)
+
+
+def _lead(job: Job, folder: RunDir, requests: Requests, crew: Crew) -> tuple[str, Verdict]:
+    """Node 0: what it decides, all do."""
+    from trainer.distributed import pick_device
+    from trainer.prepare import prepare
+
+    code = LOST  # what the others leave with if this node dies of something that nobody has thought of
+    try:
         # Settled once, for all attempts: another device means other bits. It also says here what a worker would say later.
-        device = pick_device(job.device, 0, job.workers).type
-        job.env["OSTINATO_DEVICE"] = device
-        prepared = prepare(job.config, job.overrides, world_size=job.workers, fresh=job.fresh, hold=True)
+        job.env["OSTINATO_DEVICE"] = pick_device(job.device, 0, job.per_node).type
+        cpus = len(os.sched_getaffinity(0)) * crew.size
+        prepared = prepare(job.config, job.overrides, world_size=job.workers, cpus=cpus, fresh=job.fresh, hold=True)
         say(prepared.message)
         try:
             if prepared.status == "finished":
-                say(done_line(folder))
-                return DONE
-            attempt, verdict = _attempts(job, folder, requests, device)
+                code, text = DONE, done_line(folder)
+                say(text)
+                return text, Verdict(DONE)
+            attempt, verdict = lead(job, folder, requests, crew, _count_devices)
         finally:
             prepared.lock.release()
-    say("\n".join(closing_lines(folder, attempt, verdict)), error=not verdict.ended_well)
-    return verdict.exit_code
+        code, text = verdict.exit_code, "\n".join(closing_lines(folder, attempt, verdict))
+        say(text, error=not verdict.ended_well)
+        return text, verdict
+    except OstinatoError as fault:
+        code = fault.exit_code
+        raise
+    finally:
+        crew.finish(code)
 
 
-def _attempts(job: Job, folder: RunDir, requests: Requests, device: str) -> tuple[int, Verdict]:
-    """Start the workers, and start them again as long as the policy says so; the last attempt and how it ended."""
-    config = load(folder.config).config
-    workers, in_vain = job.workers, 0
-    while True:
-        attempt, before = folder.next_attempt(), newest(folder)
-        if requests.stop:
-            return attempt, Verdict(STOPPED, (NOT_BEGUN,))
-        verdict = _attempt(job, folder, config.supervision, workers, requests)
-        in_vain = in_vain + 1 if newest(folder) == before else 0
-        restart = None
-        if not requests.stop:
-            restart = after(verdict, in_vain, workers, _fitting(config, device), config.supervision)
-        if restart is None:
-            if not verdict.ended_well:
-                _note(folder, "failed", attempt=attempt, exit_code=verdict.exit_code, reason="".join(verdict.lines[:1]))
-            return attempt, verdict
-        more = f" on {restart.workers} worker{'' if restart.workers == 1 else 's'}" if restart.workers != workers else ""
-        where = newest(folder) or "the beginning"
-        # The whole report, once: what is said of many attempts must still fit on a screen.
-        lines = closing_lines(folder, attempt, verdict) if in_vain < 2 else list(verdict.lines[:1])
-        say("\n".join([*lines, f"starting again{more}, from {where}"]), error=True)
-        _note(folder, "restarted", attempt=attempt, exit_code=verdict.exit_code, reason=verdict.lines[0], workers=restart.workers)
-        requests.pause(restart.pause_s)
-        workers = restart.workers
+def _follow(job: Job, folder: RunDir, requests: Requests, crew: Crew) -> tuple[str, Verdict]:
+    """Another node: it waits until node 0 has prepared the run folder, and does as it is told."""
+    from trainer.distributed import pick_device
+
+    device, fault = "", ""
+    try:
+        device = pick_device(job.device, 0, job.per_node).type
+    except OstinatoError as problem:
+        fault = str(problem)
+    say(f"{crew.name_of(crew.rank)}: with {crew.name_of(0)}, which tells how it goes")
+    code = follow(job, folder, requests, crew, device, fault)
+    return "", Verdict(code)
 
 
-def _attempt(job: Job, folder: RunDir, policy: SupervisionSection, workers: int, requests: Requests) -> Verdict:
-    from launcher.agent import run_node
-    from trainer.worker import run as entry
-
-    forkserver.start([WORKER])  # the one before may have fallen with the workers
-    attempt, oom_kills_before = folder.next_attempt(), oom_kills()
-    watch = Watch(folder, attempt, workers, policy)
-    env = {**job.env, **thread_limit(load(folder.config).config, workers, len(os.sched_getaffinity(0)))}
-    result = run_node(entry, job.run_dir, workers=workers, env=env, requests=requests, watch=watch, grace_s=policy.grace_s)
-    ends = with_outcomes(folder, attempt, result.ends)
-    verdict = judge(ends, stop_requested=requests.stop, stuck=result.stuck, out_of_memory=oom_kills() > oom_kills_before)
-    if verdict.ended_well or not (requests.abandoned or result.too_late):
-        return verdict
-    if requests.abandoned:
-        return Verdict(LOST, (ABANDONED,))
-    late = f"ended {policy.grace_s:g} s after the request to stop (supervision.grace_s), before all had left"
-    return Verdict(STOPPED, (late, GO_ON))
-
-
-def _note(folder: RunDir, event: str, **facts: object) -> None:
-    """An event; a full disk must not keep a run from ending as it should."""
-    with suppress(OSError):
-        folder.event(event, **facts)
-
-
-def _fitting(config: Config, device: str) -> list[int]:
-    """The numbers of workers that may play the run's virtual ranks here; a GPU may be gone."""
-    ranks = config.train.virtual_ranks
-    assert isinstance(ranks, int)
-    return [number for number in divisors(ranks) if device == "cpu" or number <= _count_devices()]
-
-
-def _plan(config_path: str, overrides: Sequence[str], nproc_per_node: str, fresh: bool) -> Job:
+def _plan(config_path: str, overrides: Sequence[str], nproc_per_node: str, fresh: bool, seat: Seat) -> Job:
     asked = asked_workers(nproc_per_node)
     config = load(config_path, overrides).config
     devices = _count_devices() if asked is None and config.hardware.device != "cpu" else 0
-    workers = choose_workers(asked, devices, _virtual_ranks(config, RunDir(run_folder(config, config_path)), fresh))
+    workers = choose_workers(asked, devices, virtual_ranks(config, RunDir(run_folder(config, config_path)), fresh), seat.size)
     cpus = len(os.sched_getaffinity(0))
-    return make_job(config, config_path, overrides, workers=workers, cpus=cpus, environ=os.environ, fresh=fresh)
+    return make_job(config, config_path, overrides, workers=workers, cpus=cpus, environ=os.environ, fresh=fresh, seat=seat)
 
 
-def _virtual_ranks(config: Config, folder: RunDir, fresh: bool) -> int | None:
+def virtual_ranks(config: Config, folder: RunDir, fresh: bool) -> int | None:
     """The number that is fixed already: by the config, or by the run's first start."""
     ranks = config.train.virtual_ranks
     if ranks == "auto" and not fresh and folder.exists():

@@ -12,30 +12,38 @@ from trainer.errors import STOPPED
 from trainer.stop import SIGNALS
 
 INTERRUPTED = 128 + signal.SIGINT
+# Left of a job's time when its workers are ended: to say how far the run came, and to stand in the queue again.
+SPARE_S = 5.0
 
 
 def listen_early() -> None:
-    """Until `Requests` listens there is nothing to stop: a request to ``ostinato train`` ends the process with 75."""
-    if sys.argv[1:2] == ["train"]:
-        for number in SIGNALS:
-            if signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, _leave)
+    """Until `Requests` listens there is nothing to stop: a request to ``train`` or ``resume`` ends the process with 75.
+
+    The first process of a container hears nothing that it does not listen to, so there every command listens, and leaves.
+    """
+    begins = sys.argv[1:2] in (["train"], ["resume"])
+    for number in SIGNALS if begins or os.getpid() == 1 else ():
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    os._exit(STOPPED)
+    os._exit(STOPPED if sys.argv[1:2] in (["train"], ["resume"], ["sweep"]) else 128 + number)
 
 
 class Requests:
     """Listens, as a context, for requests to stop. What is ignored (``nohup``) stays ignored.
 
     A request is only noted: the workers are asked, save, and leave. While there are none yet, the start is not carried through.
+
+    ``time_limit`` is a job's that has one, on the monotonic clock: from when on a USR2 means that time is nearly up, and when it is.
     """
 
     def __init__(self) -> None:
         self.signals: list[int] = []
         self.since: float | None = None
         self.workers_run = False
+        self.time_limit: tuple[float, float] | None = None
         self._before: dict[int, object] = {}
 
     @property
@@ -47,6 +55,21 @@ class Requests:
     def abandoned(self) -> bool:
         """Whether the user has insisted: a second SIGINT."""
         return self.signals.count(signal.SIGINT) > 1
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether a stop is requested because the job's time is nearly up."""
+        near = self.time_limit is not None and self.since is not None and self.since >= self.time_limit[0]
+        return near and signal.SIGUSR2 in self.signals
+
+    def leave_by(self, grace_s: float) -> float:
+        """When all must have left, on the monotonic clock: whoever asked kills us next, and then nobody says how far the run came.
+
+        Args:
+            grace_s: how long a stop may take. Where the job's time is what ends, they have what is left of it.
+        """
+        by = (time.monotonic() if self.since is None else self.since) + grace_s - min(2.0, grace_s / 10)
+        return max(by, self.time_limit[1] - min(SPARE_S, grace_s)) if self.time_limit is not None and self.time_is_up else by
 
     def __enter__(self) -> Requests:
         for number in (signal.SIGINT, signal.SIGHUP, *SIGNALS):

@@ -72,7 +72,8 @@ def join(hardware: HardwareSection) -> World:
     """Meet the other workers and return this one's place.
 
     The variables are torchrun's: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE; without them the job is one process. On one machine
-    started by `ostinato` the meeting point is a file (OSTINATO_STORE) in a private folder, so that nothing listens for it.
+    started by `ostinato` the meeting point is a file (OSTINATO_STORE) in a private folder, so that nothing listens for it; on several
+    it is the store of their launchers (OSTINATO_MEETING, host:port/name).
     """
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     local_rank, local_size = int(os.environ.get("LOCAL_RANK", rank)), int(os.environ.get("LOCAL_WORLD_SIZE", size))
@@ -93,8 +94,13 @@ def _init_process_group(world: World, timeout: timedelta) -> None:
     # One group with two backends: CPU tensors (flags, meters) go over gloo and never touch the device's stream.
     backend = "cpu:gloo,cuda:nccl" if world.device.type == "cuda" else "gloo"
     prefix = os.environ.get("OSTINATO_STORE")
-    store = None
-    if prefix:
+    meeting = os.environ.get("OSTINATO_MEETING")
+    store: dist.Store | None = None
+    if meeting:
+        place, _, name = meeting.partition("/")
+        host, _, port = place.rpartition(":")
+        store = dist.PrefixStore(name, dist.TCPStore(host, int(port), is_master=False, wait_for_workers=False, timeout=timeout))
+    elif prefix:
         restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         store = dist.FileStore(f"{prefix}-{restart}", world.size)
     dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout)

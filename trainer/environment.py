@@ -72,8 +72,12 @@ def _version(package: str) -> str | None:
 def code(config: Config) -> dict[str, Any]:
     """The working folder's commit and uncommitted change, and the SHA-256 of each file that a target comes from.
 
-    The change leaves out files that are likely to hold secrets, and what looks like one in others is masked.
+    The change leaves out files that are likely to hold secrets, and what looks like one in others is masked. Where a copy runs that was
+    made when the job was submitted, it is that copy's commit and hash: what has changed in the folder since then does not run.
     """
+    if frozen := os.environ.get("OSTINATO_FROZEN"):
+        facts = read_json(Path(frozen).with_suffix(".json"))
+        return {"commit": facts.get("commit"), "frozen": Path(frozen).name, "files": _files(config), "ostinato": own_code()}
     commit = _git("rev-parse", "HEAD")
     found: dict[str, Any] = {"commit": commit.strip() if commit else None}
     if commit:
@@ -81,8 +85,21 @@ def code(config: Config) -> dict[str, Any]:
         change = _git("diff", "--no-ext-diff", "--no-textconv", "--no-color", "HEAD", "--", ":/", *left_out) or ""
         found["diff_sha256"] = hashlib.sha256(change.encode()).hexdigest() if change else None
         found["diff"] = masked_text(change) if len(change) <= MAX_DIFF_BYTES else f"{len(change)} bytes, not kept"
-    found["files"] = {name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in target_files(config).items()}
+    found["files"] = _files(config)
+    found["ostinato"] = own_code()
     return found
+
+
+def own_code(package: Path = Path(__file__).parent) -> str:
+    """The SHA-256 of ostinato's own code that trains, as it runs here: a checkout can be edited without another version."""
+    total = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        total.update(f"{path.relative_to(package)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _files(config: Config) -> dict[str, str]:
+    return {name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for name, path in target_files(config).items()}
 
 
 def _git(*arguments: str) -> str | None:

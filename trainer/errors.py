@@ -8,7 +8,8 @@
     ├── CheckpointError          3   no usable checkpoint where one was asked for
     ├── TrainingError            4   training cannot go on (user code raised, data refused)
     │   └── NonFiniteError       4   a loss, a gradient or a weight is NaN or infinite
-    └── StorageError             5   the disk is full or fails
+    ├── StorageError             5   the disk is full or fails
+    └── NodeLostError            5   another machine of the job is gone, or never came
 
 A process that the system takes cannot raise: the launcher gives it ``LOST`` (5).
 Exit codes that are no error: ``0`` done, ``75`` stopped on request with a checkpoint (``EX_TEMPFAIL``:
@@ -82,5 +83,11 @@ class NonFiniteError(TrainingError):
 
 class StorageError(OstinatoError):
     """A checkpoint could not be written: the disk is full or fails."""
+
+    exit_code = LOST
+
+
+class NodeLostError(OstinatoError):
+    """Another machine of the job does not answer, or never came."""
 
     exit_code = LOST

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from trainer.errors import RunFolderError
+
+TURN_WITHIN_S = 5.0
 
 
 def private(path: str | Path, flags: int) -> int:
@@ -73,19 +77,40 @@ def read_json(path: Path) -> Any:
 def append_jsonl(path: Path, row: dict[str, Any]) -> None:
     """Append one row in one write, so that no reader and no second writer meets half a line.
 
+    Writers on several machines take turns: on NFS each finds the file's end for itself, and one row would be written over another.
+
     Raises:
         OSError: it could not be written whole; the half that was is ended by the next row's writer.
     """
     line = (json.dumps(row) + "\n").encode()
     descriptor = private(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
+        _take_turn(descriptor)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line  # a kill or a full disk tore the row before this one
         if os.write(descriptor, line) != len(line):
             raise OSError(errno.EIO, "a row was written in part only; is the disk full?", str(path))
     finally:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # said, because a process that was forked meanwhile has the descriptor too
         os.close(descriptor)
+
+
+def _take_turn(descriptor: int) -> None:
+    """Lock a file for a row; without it where there are no locks, or where who has it is stopped: a row must not hold up a run."""
+    end = time.monotonic() + TURN_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.01)
+        except OSError:
+            return
+        else:
+            return
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from trainer.errors import RunFolderError
 from trainer.files import private, refuse_link
 
 POLL_S = 0.05
+LOOK_S = 0.15  # who only looks whether a lock is held (`ostinato status`) holds it for an instant
 
 
 class RunLock:
@@ -50,7 +51,8 @@ def _locked(path: Path) -> IO[str]:
         except OSError as fault:
             raise RunFolderError(f"{path}: cannot be opened ({fault.strerror}); set run.root to a folder of yours") from fault
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _within(LOOK_S, file.fileno(), fcntl.LOCK_EX):
+                raise BlockingIOError
         except BlockingIOError as busy:
             holder = _name_in(file)
             file.close()

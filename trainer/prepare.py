@@ -47,7 +47,14 @@ def run_of(config: Config) -> RunDir:
 
 
 def prepare(
-    config_path: str | Path, overrides: Sequence[str], *, world_size: int, fresh: bool = False, fence_s: float = FENCE_S, hold: bool = False
+    config_path: str | Path,
+    overrides: Sequence[str],
+    *,
+    world_size: int,
+    cpus: int | None = None,
+    fresh: bool = False,
+    fence_s: float = FENCE_S,
+    hold: bool = False,
 ) -> Prepared:
     """Check a config to the end, and create or reopen its run folder.
 
@@ -55,6 +62,7 @@ def prepare(
         config_path: the YAML file.
         overrides: ``section.key=value``.
         world_size: the number of workers of the whole job.
+        cpus: the processors that the whole job may use; None: those of this process.
         fresh: move an existing run aside and start over.
         fence_s: how long to wait for workers of an earlier start to end.
         hold: leave the folder's lock with the caller.
@@ -70,14 +78,14 @@ def prepare(
     run = run_of(loaded.config)
     run.check()
     if fresh or not run.exists():
-        _check(fill(loaded.config, world_size), loaded, world_size)  # once more below: now, because the lock is a file already
+        _check(fill(loaded.config, world_size, cpus), loaded, world_size)  # once more below: now, because the lock is a file already
         pretrained = loaded.config.start.pretrained
         if pretrained is not None and (fault := missing(pretrained)):
             raise loaded.error((("start", "pretrained"), fault))
     with _locked(run) as lock:
         Fence.wait(run.fence, fence_s)
         run.clear_partials()
-        prepared = _under_lock(run, lock, loaded, config_path, overrides, world_size, fresh)
+        prepared = _under_lock(run, lock, loaded, config_path, overrides, world_size, cpus, fresh)
     if not hold:
         lock.release()
     return prepared
@@ -111,24 +119,31 @@ def _writable(run: RunDir) -> Iterator[None]:
 
 
 def _under_lock(
-    run: RunDir, lock: RunLock, loaded: Loaded, config_path: str | Path, overrides: Sequence[str], world_size: int, fresh: bool
+    run: RunDir,
+    lock: RunLock,
+    loaded: Loaded,
+    config_path: str | Path,
+    overrides: Sequence[str],
+    world_size: int,
+    cpus: int | None,
+    fresh: bool,
 ) -> Prepared:
     if run.exists() and not fresh:
         found = _reopen(run, lock, loaded, world_size)
         if found is not None:
             return found
-    config = fill(loaded.config, world_size)
+    config = fill(loaded.config, world_size, cpus)
     _check(config, loaded, world_size)
     with _writable(run):
         if fresh and run.exists():
             set_aside(run, lock)
         run.create()
         write_atomic(run.config, dump(config).encode())
-        run.event("created", config=str(config_path), overrides=masked(overrides))
+        run.event("created", config=str(config_path), overrides=masked(overrides), folder=str(Path.cwd()))
     return Prepared(run, "created", f"run {run.name}: new, in {run.path}", lock)
 
 
-def fill(config: Config, world_size: int) -> Config:
+def fill(config: Config, world_size: int, cpus: int | None = None) -> Config:
     """Settle what is ``auto`` until a run's first start: it fixes the arithmetic for good.
 
     Threads follow the virtual ranks and not the workers: another number of threads adds in another order.
@@ -139,7 +154,7 @@ def fill(config: Config, world_size: int) -> Config:
         ranks = world_size
         changes["train"] = config.train.model_copy(update={"virtual_ranks": world_size})
     if config.hardware.threads == "auto":
-        threads = max(1, len(os.sched_getaffinity(0)) // ranks)
+        threads = max(1, (cpus or len(os.sched_getaffinity(0))) // ranks)
         changes["hardware"] = config.hardware.model_copy(update={"threads": threads})
     return config.model_copy(update=changes)
 

@@ -5,7 +5,7 @@
     runs/<name>/
       config.yaml        what was asked, every default filled in
       environment.json   one entry an attempt: versions, commit, host, devices, threads, virtual ranks, workers
-      events.jsonl       created started resumed checkpointed stopped failed finished, with time and attempt
+      events.jsonl       created submitted started resumed checkpointed stop-requested stopped requeued failed finished, with times
       metrics.jsonl      a line a logged step, an epoch's training and an evaluation
       metrics.csv        the same rows for spreadsheets, written when the run ends or stops
       vocabulary.json    the words that inputs are counted by, where the data set has a vocabulary
@@ -15,6 +15,7 @@
       checkpoints/       step-00001234/ (state.pt + manifest.json), best.json, last.json
       logs/              attempt-000/rank-0.log, attempt-000/rank-0.outcome.json
       heartbeats/        rank-0.json: step, phase, time
+      slurm/             submissions.jsonl, what each submission was, and its files; only where the run was submitted to Slurm
       lock, fence        held by a start and by its workers; both are empty of meaning once nobody holds them
 
 Folders are 0700 and files 0600. Nothing is written through a symbolic link; ``run.root`` may be one, and what lies above it.
@@ -56,6 +57,9 @@ __all__ = [
     "write_json",
 ]
 
+ASIDE = ("environment-changed", "stop-requested")
+"""Events that come from a thread or another process, in their own time: the last one besides them says how a run stands."""
+
 
 class RunDir:
     """The paths of one run, and the few ways to write there.
@@ -77,6 +81,8 @@ class RunDir:
         self.checkpoints = self.path / "checkpoints"
         self.logs = self.path / "logs"
         self.heartbeats = self.path / "heartbeats"
+        self.slurm = self.path / "slurm"
+        self.submissions = self.slurm / "submissions.jsonl"
         self.lock = self.path / "lock"
         self.fence = self.path / "fence"
 
@@ -111,6 +117,8 @@ class RunDir:
         """
         files = (self.config, self.environment, self.events, self.metrics, self.system, self.vocabulary, self.lock, self.fence)
         for path in (self.path, *files):
+            refuse_link(path)
+        for path in (self.slurm, self.submissions):  # submitit puts links of its own beside them
             refuse_link(path)
         for room in (self.checkpoints, self.logs, self.heartbeats, self.tensorboard):
             refuse_link(room)
@@ -182,6 +190,6 @@ class RunDir:
         """Whether the run's newest event says that training is complete."""
         last = None
         for row in read_jsonl(self.events):
-            if row.get("event") != "environment-changed":  # a thread tells it in its own time
+            if row.get("event") not in ASIDE:
                 last = row.get("event")
         return last == "finished"

@@ -13,7 +13,9 @@ import pytest
 
 from tests.support.jobs import ROOT, environment
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Pages whose commands need a container engine or a cluster: tests/containers and tests/slurm type them.
+OTHERS = ("containers.md", "slurm.md")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name not in OTHERS)]
 # What makes or uses an environment of its own, which .ci/run does, and the storm, whose scenarios tests/chaos runs.
 ELSEWHERE = re.compile(r"^(make|git|python3 -m venv|\.venv/bin/|python -m tests\.chaos)")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 
@@ -48,11 +49,12 @@ class PoisonedImages(NoisyImages):
 
 
 class SlowImages(NoisyImages):
-    """The same; each takes its time."""
+    """The same; each takes its time, and in later turns of a Slurm job `later` where that is said."""
 
-    def __init__(self, seconds: float, size: int = 200) -> None:
+    def __init__(self, seconds: float, size: int = 200, later: float | None = None) -> None:
         super().__init__(size)
-        self.seconds = seconds
+        again = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+        self.seconds = later if later is not None and again else seconds
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
         time.sleep(self.seconds)
@@ -78,6 +80,20 @@ class NoisyNet(nn.Sequential):
             nn.Dropout(0.3),
             nn.Linear(64, 4),
         )
+
+
+class OnASlowDisk(NoisyNet):
+    """The same; where it trains, a file takes its time to reach the disk. A checkpoint is several files."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        fsync = os.fsync
+
+        def slow(descriptor: int) -> None:
+            time.sleep(seconds)
+            fsync(descriptor)
+
+        os.fsync = slow
 
 
 class Unrepeatable(NoisyNet):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,12 @@ def test_the_cpu_is_told_by_its_name_and_by_its_architecture_where_it_has_none(t
 def test_a_package_that_is_not_installed_is_recorded_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     assert environment._version("torchvision") is None
+
+
+def test_an_edit_of_ostinatos_own_code_is_seen(tmp_path: Path, record: dict[str, Any]) -> None:
+    package = tmp_path / "trainer"
+    shutil.copytree(Path(environment.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    assert environment.own_code(package) == record["code"]["ostinato"]
+    with open(package / "loop.py", "a") as file:
+        file.write("# edited\n")
+    assert environment.own_code(package) != record["code"]["ostinato"]

@@ -13,7 +13,7 @@ import pytest
 
 from trainer.config.load import load
 from trainer.errors import ConfigError, RunFolderError
-from trainer.prepare import Prepared, prepare
+from trainer.prepare import Prepared, fill, prepare
 from trainer.registry import target_files
 from trainer.rundir import RunDir, RunLock, append_jsonl, read_jsonl
 
@@ -269,3 +269,8 @@ def test_the_file_of_an_initialiser_is_among_those_that_a_run_remembers(tmp_path
     (tmp_path / "config.yaml").write_text(TEXT)
     config = load(tmp_path / "config.yaml", ["start.init=[{target: 'my_initialiser:fill', match: '*'}]"]).config
     assert target_files(config)["my_initialiser"] == str(tmp_path / "my_initialiser.py")
+
+
+def test_the_example_of_the_first_page_gives_the_same_bits_on_machines_with_other_cores() -> None:
+    config = load(ROOT / "configs" / "digits.yaml", []).config
+    assert fill(config, 4, cpus=4) == fill(config, 4, cpus=64)

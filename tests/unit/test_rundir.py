@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -178,3 +181,28 @@ def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert {p.name: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.iterdir()} == {"value": 0o600, "rows.jsonl": 0o600, "folder": 0o700}
+
+
+def test_writers_on_several_machines_take_turns(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    append_jsonl(path, {"step": 1})
+    with open(path, "ab") as other:  # as another machine's writer, which has found the file's end and not written yet
+        fcntl.flock(other, fcntl.LOCK_EX)
+        writing = threading.Thread(target=append_jsonl, args=(path, {"step": 3}))
+        writing.start()
+        time.sleep(0.3)
+        assert [row["step"] for row in read_jsonl(path)] == [1]
+        other.write(b'{"step": 2}\n')
+        other.flush()
+        fcntl.flock(other, fcntl.LOCK_UN)
+        writing.join()
+    assert [row["step"] for row in read_jsonl(path)] == [1, 2, 3]
+
+
+def test_a_writer_that_is_stopped_holds_up_nobody_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.files.TURN_WITHIN_S", 0.1)
+    path = tmp_path / "rows.jsonl"
+    with open(path, "ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        append_jsonl(path, {"step": 1})
+    assert [row["step"] for row in read_jsonl(path)] == [1]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from trainer.config.schema import Config
 from trainer.config.strict_yaml import KeyPath, one_line, scalar, show
@@ -17,21 +17,23 @@ Node = dict[str, Any]
 
 
 @cache
-def json_schema() -> Node:
-    """The JSON schema of a config, with which editors complete and check the YAML."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Config.model_json_schema()
+def json_schema(model: type[BaseModel] = Config) -> Node:
+    """The JSON schema of a config, with which editors complete and check the YAML; or of another file's model."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | model.model_json_schema()
 
 
-def explain(error: ValidationError) -> list[tuple[KeyPath, str]]:
+def explain(error: ValidationError, model: type[BaseModel] = Config) -> list[tuple[KeyPath, str]]:
     """Each problem once, as (path, message).
 
     Args:
-        error: what validating a ``Config`` raised.
+        error: what validating raised.
+        model: what was validated.
     """
+    root = json_schema(model)
     found: dict[tuple[KeyPath, str], None] = {}  # a union complains once for each of its members
     for problem in error.errors(include_url=False, include_context=False):
-        path, node = _locate(problem["loc"])
-        found[path, _message(problem["type"], problem["msg"], problem["input"], path, node)] = None
+        path, node = _locate(root, problem["loc"])
+        found[path, _message(root, problem["type"], problem["msg"], problem["input"], path, node)] = None
     return list(found)
 
 
@@ -62,12 +64,13 @@ def describe(node: Node) -> str:
     return words[node["type"]] + limit
 
 
-def options(node: Node | None = None, prefix: str = "") -> Iterator[tuple[str, Node]]:
+def options(node: Node | None = None, prefix: str = "", root: Node | None = None) -> Iterator[tuple[str, Node]]:
     """Every option as (dotted path, its part of the schema), a section before what it holds."""
-    for name, inner in _narrow(node or json_schema()).get("properties", {}).items():
+    root = root or json_schema()
+    for name, inner in _narrow(root, node or root).get("properties", {}).items():
         yield prefix + name, inner
-        if _narrow(inner).get("additionalProperties") is False:  # a section, not a target, whose keys are its own
-            yield from options(_narrow(inner), f"{prefix}{name}.")
+        if _narrow(root, inner).get("additionalProperties") is False:  # a section, not a target, whose keys are its own
+            yield from options(_narrow(root, inner), f"{prefix}{name}.", root)
 
 
 def _limits(node: Node) -> str:
@@ -83,9 +86,9 @@ def _limits(node: Node) -> str:
     return f" {words}" if words else ""
 
 
-def _message(kind: str, text: str, value: Any, path: KeyPath, node: Node | None) -> str:
+def _message(root: Node, kind: str, text: str, value: Any, path: KeyPath, node: Node | None) -> str:
     if kind == "extra_forbidden":
-        return _unknown_key(path)
+        return _unknown_key(root, path)
     if kind == "missing":
         return f"missing; it must be {describe(node)}" if node else "missing"
     if kind == "value_error" or node is None:
@@ -110,23 +113,23 @@ def _hint(value: Any, node: Node) -> str:
     return f" (write {value.replace('_', '')} without quotes)" if is_number and kinds & {"integer", "number"} else ""
 
 
-def _unknown_key(path: KeyPath) -> str:
+def _unknown_key(root: Node, path: KeyPath) -> str:
     key = one_line(str(path[-1]), 40)
-    _, section = _locate(path[:-1])
-    here = list(_narrow(section or json_schema()).get("properties", {}))
+    _, section = _locate(root, path[:-1])
+    here = list(_narrow(root, section or root).get("properties", {}))
     if near := did_you_mean(key, here):
         return f"unknown key '{key}'{near}"
-    elsewhere = [option for option, _ in options() if option.rpartition(".")[2] == key]
+    elsewhere = [option for option, _ in options(root=root) if option.rpartition(".")[2] == key]
     if elsewhere:
         return f"unknown key '{key}' here (did you mean {' or '.join(elsewhere)}?)"
     return f"unknown key '{key}'; known here: {', '.join(here)}"
 
 
-def _locate(location: KeyPath) -> tuple[KeyPath, Node | None]:
+def _locate(root: Node, location: KeyPath) -> tuple[KeyPath, Node | None]:
     """The path without the names that a union adds, and the schema there; None for an unknown key."""
-    node: Node = json_schema()
+    node = root
     for depth, part in enumerate(location):
-        inner = _narrow(node)
+        inner = _narrow(root, node)
         if part in inner.get("properties", {}):
             node = inner["properties"][part]
         elif isinstance(part, int) and "items" in inner:
@@ -138,12 +141,12 @@ def _locate(location: KeyPath) -> tuple[KeyPath, Node | None]:
     return location, node
 
 
-def _narrow(node: Node) -> Node:
+def _narrow(root: Node, node: Node) -> Node:
     """The object or list that may stand here: without null, references followed."""
     if "anyOf" in node:
         others = [option for option in node["anyOf"] if option.get("type") != "null"]
         node = others[0] if len(others) == 1 else {}
     if "$ref" in node:
-        definition: Node = json_schema()["$defs"][node["$ref"].rpartition("/")[2]]
+        definition: Node = root["$defs"][node["$ref"].rpartition("/")[2]]
         return definition
     return node

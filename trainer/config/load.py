@@ -61,7 +61,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
         ConfigError: with every problem, one line each.
     """
     file = one_line(str(path), 200)
-    document = _read(Path(path), file)
+    document = read_yaml(Path(path), file, "a config needs model, data, optimizer and train")
     values: dict[str, Any] = document.value
     applied = apply(values, overrides)
     lines = {inner: line for inner, line in document.lines.items() if not within(inner, applied.origins)}
@@ -104,8 +104,17 @@ def _no_name(path: Path) -> str:
     return f"the file's name, {show(path.stem)}, cannot name a run; set run.name: up to 64 letters, digits, '.', '_' and '-'"
 
 
-def _read(path: Path, file: str) -> Document:
-    """The document in a file, whose top level is a mapping."""
+def read_yaml(path: Path, file: str, needs: str) -> Document:
+    """The document in a file, whose top level is a mapping.
+
+    Args:
+        path: the file.
+        file: what it is called in messages.
+        needs: what an empty file is told.
+
+    Raises:
+        ConfigError: the file cannot be read, or is no YAML.
+    """
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(f"{file}: {'a folder' if path.is_dir() else 'no regular file'}; name a YAML file")
@@ -125,7 +134,7 @@ def _read(path: Path, file: str) -> Document:
     except Unreadable as error:
         raise ConfigError(f"{file}:{error.line}: {error.message}") from None
     if document.value is None and not document.problems:
-        raise ConfigError(f"{file}:1: empty; a config needs model, data, optimizer and train")
+        raise ConfigError(f"{file}:1: empty; {needs}")
     if not isinstance(document.value, dict):
         what = document.problems[0][2] if document.problems else f"the top level is {show(document.value)}"
         raise ConfigError(f"{file}:{document.lines[()]}: {what}; a config is 'section:' lines with 'key: value' lines below them")

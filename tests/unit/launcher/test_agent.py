@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from launcher.agent import to_name
 from tests.support.command import environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="parent-death signals are Linux's")
@@ -18,9 +19,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="parent-death si
 class Node:
     """A launcher of one node in a process of its own."""
 
-    def __init__(self, entry, folder, workers):
+    def __init__(self, entry, folder, workers, *times):
         self.folder, self.workers = folder, workers
-        command = [sys.executable, "-m", "tests.support.node", entry, str(folder), str(workers)]
+        command = [sys.executable, "-m", "tests.support.node", entry, str(folder), str(workers), *map(str, times)]
         self.process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
 
     def rank(self, rank):
@@ -57,8 +58,8 @@ def gone(pids):
 def node(tmp_path):
     nodes = []
 
-    def start(entry, workers=2):
-        nodes.append(Node(entry, tmp_path, workers))
+    def start(entry, workers=2, *times):
+        nodes.append(Node(entry, tmp_path, workers, *times))
         return nodes[-1]
 
     yield start
@@ -124,6 +125,19 @@ def test_a_request_to_every_process_of_the_job_does_not_end_the_fork_server(node
             process.send_signal(signal.SIGTERM)  # what scancel does
     started.process.send_signal(signal.SIGTERM)
     assert [end["value"] for end in started.result()["ends"]] == [75, 75]
+
+
+@pytest.mark.parametrize(
+    ("number", "left_s", "code"),
+    [(signal.SIGUSR2, 120, 75), (signal.SIGUSR2, 0, -signal.SIGKILL), (signal.SIGTERM, 120, -signal.SIGKILL)],
+)
+def test_a_save_that_is_longer_than_the_grace_has_what_is_left_of_the_jobs_time_when_that_is_what_ends(node, number, left_s, code):
+    started = node("save_slowly", 1, 1, left_s)
+    started.wait_for_workers()
+    started.process.send_signal(number)
+    result = started.result()
+    [end] = result["ends"]
+    assert (end["value"] or end["exit_code"], result["too_late"]) == (code, code != 75)
 
 
 def test_a_request_before_the_workers_listen_ends_them(node):
@@ -198,3 +212,47 @@ def test_a_worker_that_leaves_with_exit_code_0_and_without_a_word_ends_the_job_a
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [4, workers - 1]
+
+
+PART = """
+import os
+def say(): print("{which}", os.getcwd(), flush=True)
+"""
+FROZEN = """
+import multiprocessing, sys
+sys.path.insert(0, sys.argv[1])
+from launcher import forkserver
+forkserver.start(["part"])
+import part
+worker = multiprocessing.get_context("forkserver").Process(target=part.say)
+worker.start()
+worker.join()
+"""
+
+
+def test_workers_of_a_job_run_its_frozen_code_from_the_first_import_on_in_the_folder_of_the_command(tmp_path):
+    for which in ("frozen", "edited"):
+        (tmp_path / which).mkdir()
+        (tmp_path / which / "part.py").write_text(PART.format(which=which))
+    frozen = str(tmp_path / "frozen")
+    variables = environment(OSTINATO_FROZEN=frozen)
+    variables["PYTHONPATH"] = os.pathsep.join([frozen, variables["PYTHONPATH"]])
+    variables.pop("PYTHONSAFEPATH", None)  # Python 3.10 does not know it
+    done = subprocess.run(
+        [sys.executable, "-c", FROZEN, frozen],
+        cwd=tmp_path / "edited",
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == f"frozen {tmp_path / 'edited'}\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [("127.0.0.1", {"GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"}), ("10.1.2.3", {"GLOO_SOCKET_IFNAME"})],
+)
+def test_nccl_chooses_its_own_interface_but_between_nodes_that_share_a_machine(address, named):
+    assert set(to_name(address)) == named

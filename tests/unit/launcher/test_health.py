@@ -97,7 +97,7 @@ POLICY = SupervisionSection(stuck_after_s=10.0, start_within_s=100.0)
 
 
 def test_a_job_is_stuck_when_no_worker_moves_and_not_while_one_does(run):
-    watch = Watch(run, 0, 2, POLICY, since=0.0)
+    watch = Watch(run, 0, range(2), POLICY, since=0.0)
     beat(run, 0, 50.0)
     beat(run, 1, 52.0)
     assert watch.overdue_s(61.0) is None
@@ -105,7 +105,7 @@ def test_a_job_is_stuck_when_no_worker_moves_and_not_while_one_does(run):
 
 
 def test_until_the_first_update_the_longer_limit_holds(run):
-    watch = Watch(run, 0, 2, POLICY, since=0.0)
+    watch = Watch(run, 0, range(2), POLICY, since=0.0)
     assert watch.overdue_s(99.0) is None
     beat(run, 0, 60.0, begun=False)
     assert watch.overdue_s(150.0) is None
@@ -113,7 +113,7 @@ def test_until_the_first_update_the_longer_limit_holds(run):
 
 
 def test_heartbeats_of_an_earlier_attempt_do_not_count(run):
-    watch = Watch(run, 1, 1, POLICY, since=200.0)
+    watch = Watch(run, 1, range(1), POLICY, since=200.0)
     beat(run, 0, 100.0, attempt=0)
     assert watch.overdue_s(250.0) is None
     assert watch.overdue_s(301.0) == 101.0
@@ -121,7 +121,7 @@ def test_heartbeats_of_an_earlier_attempt_do_not_count(run):
 
 def test_a_torn_heartbeat_is_none(run):
     run.heartbeat(0).write_text('{"rank": 0, "mo')
-    assert Watch(run, 0, 1, POLICY, since=0.0).overdue_s(50.0) is None
+    assert Watch(run, 0, range(1), POLICY, since=0.0).overdue_s(50.0) is None
 
 
 def test_a_users_file_below_a_folder_called_torch_is_the_users():
@@ -129,7 +129,7 @@ def test_a_users_file_below_a_folder_called_torch_is_the_users():
 
 
 def test_a_heartbeat_in_the_launchers_own_folder_counts_where_the_runs_disk_takes_none(run, tmp_path):
-    watch = Watch(run, 0, 1, POLICY, since=0.0)
+    watch = Watch(run, 0, range(1), POLICY, since=0.0)
     beat(run, 0, 50.0)
     nearby = RunDir(tmp_path / "nearby")
     nearby.path.mkdir()

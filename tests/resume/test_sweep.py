@@ -1,0 +1,88 @@
+"""A sweep on this machine: a bounded number at a time; killed in the middle and typed again, it finishes exactly what is missing."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+from tests.support.jobs import DIGITS, LIMIT_S, events, ostinato, start, weights
+from tests.support.slurm_cluster import wait_until
+from tests.support.submitted import write_config
+from trainer.rundir import RunDir
+
+SETTINGS = ("train.epochs=2", "data.batch_size=48", "checkpoint.every_steps=5", "log.every_steps=1", "hardware.threads=1", "data.test=null")
+SWEEP = ("sweep", str(DIGITS), *SETTINGS, "--grid", "optimizer.lr=0.01,0.1", "--grid", "seed=0,1")
+NAMES = [f"digits-lr{lr}-seed{seed}" for lr in ("0.01", "0.1") for seed in (0, 1)]
+
+
+def finished(runs: list[RunDir]) -> list[str]:
+    return [run.name for run in runs if run.finished()]
+
+
+def test_a_sweep_that_is_killed_finishes_exactly_the_missing_runs_when_it_is_typed_again(tmp_path: Path) -> None:
+    runs = [RunDir(tmp_path / "runs" / name) for name in NAMES]
+    first = start(tmp_path, *SWEEP)
+    wait_until("one run, and steps of the next", lambda: finished(runs) == NAMES[:1] and runs[1].metrics.exists(), LIMIT_S)
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=LIMIT_S)
+    assert not runs[2].exists()
+    done = ostinato(tmp_path, *SWEEP, "--json")
+    assert done.returncode == 0, done.stderr
+    assert finished(runs) == NAMES
+    assert [len(events(run, "started")) for run in runs] == [1, 1, 1, 1]
+    assert len(events(runs[0], "resumed")) == 0
+    table = json.loads(done.stdout)
+    assert [(row["name"], row["values"]["seed"], row["state"]) for row in table] == [(name, name[-1], "finished") for name in NAMES]
+    (best,) = [row for row in table if row["winner"]]
+    assert best["best"]["loss"] == min(row["best"]["loss"] for row in table)
+    assert best["values"]["optimizer.lr"] == "0.1"
+    assert len({weights(run) for run in runs}) == 4
+    before = [run.events.read_bytes() for run in runs]
+    again = ostinato(tmp_path, *SWEEP)
+    assert (again.returncode, again.stdout.count("finished")) == (0, 4)
+    assert [run.events.read_bytes() for run in runs] == before
+
+
+def test_a_stop_reaches_all_that_run(tmp_path: Path) -> None:
+    slow = (*SETTINGS, "train.epochs=500")
+    process = start(tmp_path, "sweep", str(DIGITS), *slow, "--grid", "seed=0,1,2", "--parallel", "2")
+    runs = [RunDir(tmp_path / "runs" / f"digits-seed{seed}") for seed in (0, 1, 2)]
+    wait_until("steps of two", lambda: runs[0].metrics.exists() and runs[1].metrics.exists(), LIMIT_S)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 75, err
+    assert [len(events(run, "stopped")) for run in runs[:2]] == [1, 1]
+    assert not runs[2].exists()
+    assert "the same command goes on" in err
+    assert [line.split()[2] for line in out.splitlines()[1:]] == ["stopped", "stopped", "missing"]
+
+
+def test_a_run_that_fails_keeps_none_from_running(tmp_path: Path) -> None:
+    write_config(tmp_path, seconds=0.0, model="tests.support.faulty:FaultyNet", more=", fault: '', rank: 0")
+    done = ostinato(tmp_path, "sweep", "c.yaml", "train.epochs=1", "--grid", "model.fault=exception,''", "--json")
+    assert done.returncode == 4, done.stderr
+    assert [row["state"] for row in json.loads(done.stdout)] == ["failed", "finished"]
+    assert "failed with exit code 4; see runs/_sweeps/c/logs/" in done.stderr
+
+
+def test_a_dry_run_lists_the_runs_and_creates_nothing(tmp_path: Path) -> None:
+    done = ostinato(tmp_path, *SWEEP, "--dry-run")
+    assert (done.returncode, done.stdout.splitlines()) == (0, [f"runs/{name}: missing" for name in NAMES])
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_sweep_is_refused_in_one_line(tmp_path: Path) -> None:
+    for arguments, said in (
+        ((), "over what? say --grid"),
+        (("--grid", "seed=1", "seed=2"), "seed: stands there twice, alone and after --grid"),
+        (("--grid", "seed=1,x"), "seed=x: must be a whole number"),
+        (("--grid", "seed=1", "--nnodes", "2"), "goes with --slurm or --profile"),
+        (("--grid", "seed=1", "--name", "a b"), "run.name"),
+        (("--grid", "seed=1", "--nproc-per-node", "x"), "--nproc-per-node=x: must be auto or a whole number"),
+    ):
+        done = ostinato(tmp_path, "sweep", str(DIGITS), *arguments)
+        assert done.returncode == 2, done.stdout
+        (line,) = done.stderr.splitlines()
+        assert said in line
+        assert not list(tmp_path.iterdir())

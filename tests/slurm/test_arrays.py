@@ -1,0 +1,113 @@
+"""A sweep is one job array: its runs are seen, followed and stopped one by one at every stage, and what is missing is queued again."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.jobs import LIMIT_S, events, ostinato, rows, weights
+from tests.support.slurm_cluster import Cluster, wait_until
+from tests.support.submitted import call, write_config
+from trainer.rundir import RunDir, read_jsonl
+
+GRID = ("--grid", "optimizer.lr=0.05,0.02", "--grid", "seed=1,2,3")
+SETTINGS = ("train.epochs=3", "train.virtual_ranks=2")
+SWEEP = ("sweep", "c.yaml", *SETTINGS, *GRID)
+ON_SLURM = ("--slurm", "--nproc-per-node", "2", "--parallel", "2")
+NAMES = [f"c-lr{lr}-seed{seed}" for lr in ("0.05", "0.02") for seed in (1, 2, 3)]
+ENDED = {"CANCELLED", "COMPLETED", "FAILED", "TIMEOUT"}
+
+
+def status(cluster: Cluster, folder: Path) -> dict[str, dict[str, Any]]:
+    """How the runs stand, by name."""
+    done = call(cluster, folder, "status", "--json")
+    assert done.returncode == 0, done.stderr
+    return {row["name"]: row for row in json.loads(done.stdout)}
+
+
+def states(cluster: Cluster, folder: Path) -> Counter[str]:
+    return Counter(row["state"] for row in status(cluster, folder).values())
+
+
+def running(cluster: Cluster, job: str) -> list[str]:
+    """The array's tasks that have nodes, as Slurm says."""
+    return cluster.run("squeue", "--noheader", "--array", "--states=RUNNING", f"--jobs={job}", "--format=%i").stdout.split()
+
+
+def array_of(run: RunDir) -> tuple[str, str]:
+    job, _, task = str(list(read_jsonl(run.submissions))[-1]["job_id"]).partition("_")
+    return job, task
+
+
+@pytest.mark.timeout(600)
+def test_a_sweep_of_six_runs_is_right_at_every_stage(either_cluster: Cluster, tmp_path: Path) -> None:
+    cluster = either_cluster
+    write_config(tmp_path, seconds=0.06)
+    runs = {name: RunDir(tmp_path / "runs" / name) for name in NAMES}
+    blocker = cluster.sbatch("sleep 600", "--nodes=2", "--exclusive", "--output=/dev/null")
+    cluster.wait_job(blocker, "RUNNING")
+    done = call(cluster, tmp_path, *SWEEP, *ON_SLURM)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("waiting") == 6
+
+    # All wait: one is taken out of the queue, and the others know nothing of it.
+    job = array_of(runs[NAMES[0]])[0]
+    assert [array_of(run) for run in runs.values()] == [(job, str(number)) for number in range(6)]
+    assert states(cluster, tmp_path) == {"waiting": 6}
+    stopped = call(cluster, tmp_path, "stop", f"runs/{NAMES[5]}")
+    assert stopped.returncode == 0, stopped.stderr
+    assert states(cluster, tmp_path) == {"waiting": 5, "stopped": 1}
+
+    # Two run, and never more; each has its own log.
+    cluster.run("scancel", blocker)
+    wait_until("two with steps", lambda: sum(run.metrics.exists() for run in runs.values()) == 2, LIMIT_S)
+    assert len(running(cluster, job)) == 2
+    seen = status(cluster, tmp_path)
+    assert {seen[name]["state"] for name in NAMES[:2]} == {"running"}
+    assert seen[NAMES[1]]["job_id"] == f"{job}_1"
+    assert seen[NAMES[2]]["detail"] == "JobArrayTaskLimit"
+    assert "training from the beginning" in call(cluster, tmp_path, "logs", f"runs/{NAMES[1]}").stdout
+
+    # One of them is stopped with a checkpoint, the other one goes back to the queue and comes again by itself.
+    assert call(cluster, tmp_path, "stop", f"runs/{NAMES[0]}").returncode == 0
+    assert status(cluster, tmp_path)[NAMES[0]]["state"] == "stopped"
+    assert events(runs[NAMES[0]], "stopped")
+    cluster.run("scancel", "--signal=USR2", f"{job}_1.0")
+    wait_until("a second turn", lambda: bool(events(runs[NAMES[1]], "requeued")), LIMIT_S)
+    again = call(cluster, tmp_path, *SWEEP, *ON_SLURM, "--dry-run")
+    assert Counter(line.rpartition(": ")[2] for line in again.stdout.splitlines() if line.startswith("runs/"))["stopped"] == 2
+    assert "#SBATCH --array=0-1%2" in again.stdout
+
+    # The rest ends; the same command queues exactly the two that were stopped, and those end too.
+    wait_until("four ends", lambda: states(cluster, tmp_path) == {"finished": 4, "stopped": 2}, 3 * LIMIT_S)
+    done = call(cluster, tmp_path, *SWEEP, *ON_SLURM, "--wait", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 6 runs queued" in done.stderr
+    table = json.loads(done.stdout)
+    assert [row["state"] for row in table] == ["finished"] * 6
+    assert sum(row["winner"] for row in table) == 1
+    assert array_of(runs[NAMES[5]])[0] != job
+    assert array_of(runs[NAMES[1]])[0] == job
+
+    # A run that was requeued has the bits of one that was not, and nothing is left to do.
+    home = ostinato(tmp_path, "train", "c.yaml", *SETTINGS, "optimizer.lr=0.05", "seed=2", "run.name=home", "--nproc-per-node", "2")
+    assert home.returncode == 0, home.stderr
+    whole = RunDir(tmp_path / "runs" / "home")
+    assert (weights(runs[NAMES[1]]), rows(runs[NAMES[1]])) == (weights(whole), rows(whole))
+    done = call(cluster, tmp_path, *SWEEP, *ON_SLURM)
+    assert done.returncode == 0
+    assert "nothing is missing" in done.stderr
+
+
+def test_one_wrong_point_keeps_all_from_the_queue(cluster: Cluster, tmp_path: Path) -> None:
+    write_config(tmp_path)
+    for wrong, said in (("train.epochs=1,0", "train.epochs=0: must be"), ("model.target=mlp,mpl", "model.target=mpl: ")):
+        done = call(cluster, tmp_path, "sweep", "c.yaml", "--slurm", "--grid", wrong)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert not (tmp_path / "runs").exists()
+    assert not cluster.run("squeue", "--noheader").stdout

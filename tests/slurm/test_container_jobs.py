@@ -1,0 +1,57 @@
+"""A job in a container without Slurm's commands queues again all the same: its script, outside, does it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from launcher.sbatch import GRANT
+from tests.support.slurm_cluster import Cluster
+from tests.support.submitted import finished, output, same, submit, turns, wait_for, whole_run, write_config
+
+# As the real one starts a command in an image; the image has this python, a shell and nothing of Slurm.
+APPTAINER = """#!/bin/sh
+shift
+while [ "${{1#--}}" != "$1" ]; do [ "$1" = --bind ] && shift; shift; done
+shift 2
+exec env PATH={inside} {python} "$@"
+"""
+
+
+def test_a_job_in_a_container_comes_again_and_ends_with_the_same_bits(
+    cluster: Cluster, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole = whole_run(tmp_path_factory.getbasetemp())
+    for name in ("outside", "inside"):
+        (tmp_path / name).mkdir()
+    for name in ("sh", "env", "uname", "cat"):
+        (tmp_path / "inside" / name).symlink_to(shutil.which(name) or "")
+    program = tmp_path / "outside" / "apptainer"
+    program.write_text(APPTAINER.format(inside=tmp_path / "inside", python=sys.executable))
+    program.chmod(0o755)
+    write_config(tmp_path)
+    (tmp_path / "boxed.yaml").write_text(
+        f"nodes: 1\nworkers_per_node: 2\nsetup: ['export PATH={program.parent}:$PATH']\n"
+        f"container: {{runtime: apptainer, image: box.sif, mounts: [{tmp_path}]}}\n"
+    )
+    run, job = submit(cluster, tmp_path, "--profile", "boxed.yaml")
+    wait_for(cluster, run, job, step=6)
+    cluster.run("scancel", "--signal=USR2", job)
+    wait_for(cluster, run, job, step=8, attempt=1)
+    assert turns(run) == ["SIGUSR2"], output(run)
+    finished(cluster, run, job)
+    assert same(run, whole)
+    assert not list(run.slurm.glob("again-*"))
+
+
+def test_a_job_in_a_container_that_is_cancelled_does_not_come_again(cluster: Cluster, tmp_path: Path) -> None:
+    wish = f"{tmp_path}/again-$SLURM_JOB_ID"
+    job = cluster.sbatch(
+        f"echo 0 SIGTERM > {wish}; srun --ntasks=1 sleep 600\n{GRANT.format(wish=wish)}", "--requeue", "--output=/dev/null"
+    )
+    cluster.wait_job(job, "RUNNING")
+    cluster.run("scancel", job)
+    assert cluster.wait_job(job, "CANCELLED")["Restarts"] == "0"
