@@ -15,27 +15,34 @@ listen_early()  # before anything that takes time
 
 import typer  # noqa: E402
 
+from launcher import completion  # noqa: E402
 from trainer.errors import DONE, ConfigError, OstinatoError  # noqa: E402
 
 PLACE = re.compile(r"^(command line|[^:\s][^:]*:\d+): ")
 COMPLETION = "_OSTINATO_COMPLETE"
 INTERRUPTED = 130  # the shell's word for SIGINT, before there is a run that could be stopped
 
-# Plain help: rich's markup costs more than the whole answer. Completion without its two options: `_OSTINATO_COMPLETE=source_bash ostinato`.
+# Plain help: rich's markup costs more than the whole answer.
 app = typer.Typer(
     name="ostinato",
     help="Train PyTorch models: one config, the same bits on any number of workers, through kills and resumes.",
-    add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
-ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="The YAML file that says everything about the run.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="The YAML file that says everything about the run.", autocompletion=completion.configs)
+]
 OverridesArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Overrides, e.g. train.epochs=3 optimizer.lr=0.05.", show_default=False),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Overrides, e.g. train.epochs=3 optimizer.lr=0.05.",
+        show_default=False,
+        autocompletion=completion.overrides,
+    ),
 ]
 
 
@@ -93,7 +100,10 @@ def train(
 def submit(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
-    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="slurm/NAME.yaml, or a path: what to ask for.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="NAME", help="slurm/NAME.yaml, or a path: what to ask for.", autocompletion=completion.profiles),
+    ] = None,
     nnodes: Annotated[int | None, typer.Option("--nnodes", min=1, help="Machines.")] = None,
     nproc_per_node: Annotated[int | None, typer.Option("--nproc-per-node", min=1, help="Workers on each.")] = None,
     gpus_per_node: Annotated[int | None, typer.Option("--gpus-per-node", min=0, help="GPUs on each.")] = None,
@@ -137,8 +147,15 @@ def submit(
   ostinato inspect data configs/digits.yaml --tensorboard runs/look"""
 )
 def inspect(
-    what: Annotated[list[str], typer.Argument(metavar="RUN | data CONFIG [KEY=VALUE]...", help="A run folder; or 'data' and a config.")],
-    checkpoint: Annotated[str | None, typer.Option("--checkpoint", metavar="NAME", help="Say what is in this one.")] = None,
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN | data CONFIG [KEY=VALUE]...", help="A run folder; or 'data' and a config.", autocompletion=completion.inspected
+        ),
+    ],
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", metavar="NAME", help="Say what is in this one.", autocompletion=completion.checkpoints)
+    ] = None,
     tensorboard: Annotated[
         str | None, typer.Option("--tensorboard", metavar="DIR", help="With data: put the picture there as well.")
     ] = None,
@@ -183,7 +200,7 @@ def summary(
     raise typer.Exit(summary(config, overrides or [], as_json=as_json))
 
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=completion.runs)]
 
 
 @app.command(
@@ -196,7 +213,8 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")
 )
 def status(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="Run folders; none: all in --root.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Run folders; none: all in --root.", show_default=False, autocompletion=completion.runs),
     ] = None,
     root: Annotated[str, typer.Option("--root", metavar="FOLDER", help="The folder around the runs.")] = "runs",
     as_json: Annotated[bool, typer.Option("--json", help="Print a list as JSON.")] = False,
@@ -229,9 +247,62 @@ def logs(
     raise typer.Exit(logs(run, rank=rank, attempt=attempt, follow=follow))
 
 
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato watch runs/digits
+  ostinato watch runs/digits --once"""
+)
+def watch(
+    run: RunArgument,
+    once: Annotated[bool, typer.Option("--once", help="Print one frame and leave; so it is where the output is no terminal.")] = False,
+) -> None:
+    """Show a run as it goes: progress, curves, pace, each rank, checkpoints. It only reads; Ctrl-C ends the looking, and the run goes on.
+
+    A run that is not there yet is waited for; one that has ended is shown, and that is all.
+    """
+    from launcher.watch.command import watch
+
+    raise typer.Exit(watch(run, once=once))
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato report runs/digits
+  ostinato report runs/digits runs/digits-torchrun --output both.html
+  ostinato report runs/digits --png pictures --open"""
+)
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run folders; several are laid over each other and compared.", autocompletion=completion.runs
+        ),
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Else report.html in the run; of several runs here.", show_default=False),
+    ] = None,
+    png: Annotated[
+        str | None, typer.Option("--png", metavar="FOLDER", help="Also draw the curves as PNG pictures.", show_default=False)
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Write a page about runs that needs no network: curves, what happened when, the machine, hashes, classes, predictions, config.
+
+    Runs under way, stopped or failed have one as well; it says how they stood.
+    """
+    from launcher.report.command import report
+
+    raise typer.Exit(report(runs, output=output, png=png, show=show))
+
+
 @app.command()
 def stop(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.", autocompletion=completion.runs)],
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until they have stopped; Ctrl-C ends only the waiting.")] = True,
 ) -> None:
     """Stop runs with a checkpoint, here or in Slurm, or take them from its queue. One that does not run is told so, and is no error."""
@@ -254,11 +325,176 @@ def resume(
     raise typer.Exit(resume(run, nproc_per_node=nproc_per_node))
 
 
+CheckpointOption = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint",
+        metavar="NAME",
+        help="best (the newest where none is best), last, or a checkpoint's name.",
+        autocompletion=completion.checkpoints,
+    ),
+]
+
+
 @app.command(
     epilog="""Examples:
 
 \b
-  ostinato sweep configs/digits.yaml --grid optimizer.lr=0.02,0.05,0.1 --grid model.width=16,32 --parallel 2
+  ostinato evaluate runs/digits
+  ostinato evaluate runs/digits --split valid --checkpoint last --nproc-per-node 2
+  ostinato evaluate runs/digits --json --output results"""
+)
+def evaluate(
+    run: RunArgument,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="NAME",
+            help="test, valid or train; without it the first of them.",
+            show_default=False,
+            autocompletion=completion.splits,
+        ),
+    ] = None,
+    checkpoint: CheckpointOption = "best",
+    nproc_per_node: Annotated[
+        str, typer.Option("--nproc-per-node", metavar="N|auto", help="Workers here; auto: one for each GPU, without GPUs one.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="FOLDER", help="Where table, JSON and picture go; without it into the run's folder.")
+    ] = None,
+) -> None:
+    """Evaluate a run's weights: every sample once, the same numbers on any number of workers; metrics, classes, confusion matrix."""
+    from launcher.evaluate import evaluate
+
+    code = evaluate(run, split=split, checkpoint=checkpoint, nproc_per_node=nproc_per_node, as_json=as_json, output=output)
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato predict runs/flowers rose.jpg tulip.png
+  ostinato predict runs/flowers photos --top-k 3 --csv answers.csv
+  ostinato predict runs/text_bow letters.txt --json"""
+)
+def predict(
+    run: RunArgument,
+    paths: Annotated[list[str], typer.Argument(metavar="FILE|FOLDER...", help="Pictures; lines of .txt; rows of .csv and .npy.")],
+    top_k: Annotated[int, typer.Option("--top-k", min=1, help="How many of the likeliest classes to tell.")] = 5,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Inputs in one forward pass.")] = 32,
+    checkpoint: CheckpointOption = "best",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    csv: Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Also write a table.")] = None,
+) -> None:
+    """Say what a run's model makes of new inputs. One that cannot be used is one line, the others go on, and the exit code is 4."""
+    from launcher.predict import predict
+
+    code = predict(run, paths, top_k=top_k, batch_size=batch_size, checkpoint=checkpoint, as_json=as_json, csv_file=csv)
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato export runs/digits
+  ostinato export runs/digits --format torch --format onnx --output model"""
+)
+def export(
+    run: RunArgument,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="safetensors (default), torch, onnx or all; may be repeated.",
+            show_default=False,
+            autocompletion=completion.formats,
+        ),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="FOLDER", help="Where the files go; without it into the run's folder.")
+    ] = None,
+    checkpoint: CheckpointOption = "best",
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Write a run's model for use elsewhere, and compare its outputs with the run's; where they differ nothing is left (exit code 1)."""
+    from launcher.export import export
+
+    raise typer.Exit(export(run, formats or [], output=output, checkpoint=checkpoint, as_json=as_json))
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato serve runs/flowers
+  ostinato serve runs/flowers --port 7861 --checkpoint last"""
+)
+def serve(
+    run: RunArgument,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Where to listen; another address than this lets others in.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to listen; 0: any that is free.")] = 7860,
+    checkpoint: CheckpointOption = "best",
+    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Show a page to drop an input on and see what the run's model makes of it. Needs the extra ostinato[serve]."""
+    from launcher.serve import serve
+
+    raise typer.Exit(serve(run, host=host, port=port, checkpoint=checkpoint, show=show))
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato doctor
+  ostinato doctor --root /scratch/me/runs --json"""
+)
+def doctor(
+    root: Annotated[str, typer.Option("--root", metavar="FOLDER", help="Where the runs are to be written.")] = "runs",
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Where several machines are to meet; else 29400 is looked at.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list as JSON.")] = False,
+) -> None:
+    """Look at this machine: what works, what is missing, and what to do about it; exit code 4 if training cannot work."""
+    from launcher.doctor.command import doctor
+
+    raise typer.Exit(doctor(root, port=port, as_json=as_json))
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato init digits
+  ostinato init photos/ --output configs/photos.yaml"""
+)
+def init(
+    what: Annotated[
+        str, typer.Argument(metavar="DATA", help="A data set's name, or a folder of images a class.", autocompletion=completion.starters)
+    ],
+    output: Annotated[str | None, typer.Option("--output", "-o", metavar="FILE", help="Else NAME.yaml here.", show_default=False)] = None,
+) -> None:
+    """Write a config to begin with, which can be run as it is. An existing file is left alone."""
+    from launcher.init import init
+
+    raise typer.Exit(init(what, output=output))
+
+
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato sweep configs/digits.yaml --grid optimizer.lr=0.02,0.05,0.1 --grid data.batch_size=32,64 --parallel 2
+  ostinato sweep configs/digits.yaml --random 9 --halving --grid 'optimizer.lr=log(1e-3,1)' --grid 'optimizer.momentum=uniform(0,0.99)'
   ostinato sweep configs/cifar10.yaml --grid seed=0,1,2 --profile gpu --parallel 4
   ostinato sweep configs/digits.yaml --grid optimizer.lr=0.02,0.05 --dry-run"""
 )
@@ -268,13 +504,24 @@ def sweep(
     grid: Annotated[
         list[str] | None, typer.Option("--grid", metavar="KEY=A,B,C", help="A key and its values; several: all combinations.")
     ] = None,
+    random: Annotated[
+        int | None, typer.Option("--random", min=1, help="Draw so many points; values also log(a,b), uniform(a,b), int(a,b).")
+    ] = None,
+    sweep_seed: Annotated[int, typer.Option("--sweep-seed", help="What the draws come from; a greater --random keeps the first ones.")] = 0,
+    halving: Annotated[
+        bool, typer.Option("--halving", help="Train all for a few epochs, and only the best ones on, rung by rung.")
+    ] = False,
+    eta: Annotated[int, typer.Option("--eta", min=2, help="With --halving: one in so many goes on.")] = 3,
     name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="What the runs' names begin with; else the config's.")] = None,
     parallel: Annotated[int | None, typer.Option("--parallel", min=1, help="Runs at a time; else one here, all on Slurm.")] = None,
     nproc_per_node: Annotated[
         str, typer.Option("--nproc-per-node", metavar="N|auto", help="Workers of each run on each machine.")
     ] = "auto",
-    on_slurm: Annotated[bool, typer.Option("--slurm", help="As one job array on Slurm, and not here.")] = False,
-    profile: Annotated[str | None, typer.Option("--profile", metavar="NAME", help="The same, with slurm/NAME.yaml, or a path.")] = None,
+    on_slurm: Annotated[bool, typer.Option("--slurm", help="As job arrays on Slurm, and not here.")] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="NAME", help="The same, with slurm/NAME.yaml, or a path.", autocompletion=completion.profiles),
+    ] = None,
     nnodes: Annotated[int | None, typer.Option("--nnodes", min=1, help="Machines of each run.")] = None,
     time: Annotated[str | None, typer.Option("--time", metavar="LIMIT", help="Time limit of each turn of each run.")] = None,
     partition: Annotated[str | None, typer.Option("--partition", help="The queue.")] = None,
@@ -284,23 +531,24 @@ def sweep(
 ) -> None:
     """Run a config with many settings, here or on Slurm; each is a run like any other. The same command goes on with what is missing."""
     from launcher.sweep import sweep
+    from launcher.sweep_plan import Wish
 
-    options = {"nodes": nnodes, "time": int(time) if time is not None and time.isdigit() else time, "partition": partition}
-    code = sweep(
+    wish = Wish(
         config,
-        overrides or [],
-        grid=grid or [],
+        tuple(overrides or ()),
+        grid=tuple(grid or ()),
+        random=random,
+        seed=sweep_seed,
+        eta=eta if halving else None,
         name=name,
-        on_slurm=on_slurm or profile is not None,
-        profile=profile,
-        options=options,
-        nproc_per_node=nproc_per_node,
+        workers=nproc_per_node,
         parallel=parallel,
-        dry_run=dry_run,
         wait=wait,
+        dry_run=dry_run,
         as_json=as_json,
     )
-    raise typer.Exit(code)
+    options = {"nodes": nnodes, "time": int(time) if time is not None and time.isdigit() else time, "partition": partition}
+    raise typer.Exit(sweep(wish, on_slurm=on_slurm or profile is not None, profile=profile, options=options))
 
 
 @app.command()
@@ -330,8 +578,8 @@ def verify(
 
 @app.command()
 def diff(
-    one: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
-    two: Annotated[str, typer.Argument(metavar="RUN", help="The other one.")],
+    one: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=completion.runs)],
+    two: Annotated[str, typer.Argument(metavar="RUN", help="The other one.", autocompletion=completion.runs)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON.")] = False,
 ) -> None:
     """Say where and why two runs part: config, code, environment, data, and the first step that differs; exit code 1 if one does."""

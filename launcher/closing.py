@@ -11,6 +11,7 @@ from typing import Any
 from launcher.failure import MAX_LINES, Verdict, WorkerEnd
 from trainer.errors import DONE, STOPPED
 from trainer.rundir import RunDir, read_json, read_jsonl
+from trainer.stop import PAUSE
 
 
 def with_outcomes(run: RunDir, attempt: int, ends: Sequence[WorkerEnd]) -> list[WorkerEnd]:
@@ -74,6 +75,9 @@ def _metrics(row: dict[str, Any]) -> str:
 
 def stopped_line(run: RunDir) -> str:
     """Where a stopped run stands."""
-    steps = [row["step"] for row in read_jsonl(run.events) if row.get("event") in ("stopped", "checkpointed") and "step" in row]
-    where = f"at step {steps[-1]} " if steps else ""
+    rows = [row for row in read_jsonl(run.events) if row.get("event") in ("stopped", "checkpointed") and "step" in row]
+    where = f"at step {rows[-1]['step']} " if rows else ""
+    if rows and rows[-1].get("reason") == PAUSE:
+        epoch = rows[-1].get("epoch")
+        return f"paused after epoch {epoch}, {where}with a checkpoint; without {PAUSE} the same command goes on"
     return f"stopped {where}with a checkpoint; the same command goes on"

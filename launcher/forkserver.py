@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from launcher.in_forkserver import LAUNCHER_PID, SERVER
+from trainer.errors import ConfigError
 
 # Loaded once here instead of in each worker: what unpickling a worker's task imports, and what the deterministic switch and the
 # first optimizer import (0.85 s of one core; with 4 workers on 2 cores the first step comes 1 s sooner).
@@ -58,6 +60,9 @@ def start(modules: Sequence[str]) -> None:
     """Start the fork server with these modules loaded, and return at once. Call it from the main thread.
 
     The kernel ends the server when the *thread* that started it ends, hence the main thread.
+
+    Raises:
+        ConfigError: the folder for temporary files has too long a name for its socket.
     """
     if multiprocessing.parent_process() is not None:
         raise RuntimeError("the fork server belongs to a launcher, and this is a worker")
@@ -67,6 +72,10 @@ def start(modules: Sequence[str]) -> None:
         forkserver.set_forkserver_preload(["launcher.in_forkserver", *modules, *PRELOADED])
         with nameless_main(), _where_the_code_is():
             forkserver.ensure_running()
+    except OSError as fault:
+        if "AF_UNIX" not in str(fault):  # python's own complaint, which has no number
+            raise
+        raise ConfigError(f"TMPDIR={tempfile.gettempdir()}: too long a path for a socket in it; set it to a shorter one") from fault
     finally:
         # Only the server itself may take the name for its own.
         del os.environ[SERVER]

@@ -18,7 +18,6 @@ from launcher.closing import say
 from launcher.requests import Requests
 from launcher.standing import lock_of
 from trainer.errors import DONE, STOPPED
-from trainer.files import make_private
 from trainer.rundir import RunDir
 
 POLL_S = 0.1
@@ -46,14 +45,13 @@ class Pool:
 
     def __init__(self, commands: Mapping[str, Sequence[str]], runs: Mapping[str, RunDir], logs: Path, parallel: int) -> None:
         self.commands, self.runs, self.parallel = commands, runs, parallel
-        self.logs = logs / "logs"
+        self.logs = logs
         self.waiting = deque(commands)
         self.under_way: list[_Started] = []
         self.done = 0
 
     def run(self) -> bool:
         """Run them all; whether somebody has asked for a stop before the end: then all have stopped with a checkpoint."""
-        make_private(self.logs)
         with Requests() as requests:
             asked, told = 0, ""
             while self.under_way or (self.waiting and not requests.stop):
@@ -99,8 +97,13 @@ class Pool:
             self.under_way.remove(one)
             self.done += 1
             code = one.process.returncode
-            end = "finished" if code == DONE else "stopped" if code == STOPPED else f"failed with exit code {code}; see {one.log}"
-            say(f"{one.name}: {end} · {_last_line(one.log).partition(' · ')[0]}", error=True)
+            last = _last_line(one.log).partition(" · ")[0]
+            if code == STOPPED and last.startswith("paused"):
+                last = last.partition(";")[0]
+            else:
+                end = "finished" if code == DONE else "stopped" if code == STOPPED else f"failed with exit code {code}; see {one.log}"
+                last = f"{end} · {last}"
+            say(f"{one.name}: {last}", error=True)
 
     def _ask_to_stop(self, insist: bool) -> None:
         for one in self.under_way:

@@ -21,6 +21,7 @@ from launcher.slurm_query import SlurmJob
 from trainer.config.load import load
 from trainer.errors import LOST, STOPPED
 from trainer.rundir import RunDir, read_jsonl
+from trainer.stop import PAUSE
 
 ALIVE = slurm_query.RUNNING - {"COMPLETING"}
 REQUEUE_WITHIN_S = 60.0
@@ -37,7 +38,7 @@ class Past:
     Args:
         stop_asked: somebody has asked for a stop since the run was submitted, by ``ostinato stop``.
         in_vain: turns in a row that brought no new checkpoint, this one included unless it has.
-        over: this turn has ended the run: it is finished, or failed for good.
+        over: this turn has ended the run: it is finished, paused as its config says, or failed for good.
     """
 
     stop_asked: bool = False
@@ -63,6 +64,8 @@ def past(folder: RunDir) -> Past:
             over = False
         elif event in ("finished", "failed"):
             over = row.get("exit_code") != LOST
+        elif event == "stopped":
+            over = row.get("reason") == PAUSE
     return Past(stop_asked, 0 if checkpointed else in_vain + 1, over)
 
 

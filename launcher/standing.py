@@ -17,6 +17,7 @@ from launcher.slurm_query import Answer, SlurmJob
 from launcher.tail import newest_rows
 from trainer.errors import LOST, OstinatoError, RunFolderError
 from trainer.rundir import ASIDE, RunDir, read_json
+from trainer.stop import PAUSE
 
 FRESH_S = 60.0
 """A heartbeat of another machine that is younger than this is one of a living run: clocks may differ, and shared folders lag."""
@@ -194,7 +195,8 @@ def judge(facts: Facts, answer: Answer, now: float) -> Standing:
     if training and not facts.named.here and (age := _age(facts, now)) is not None and age < FRESH_S:
         return Standing(facts, "running", "asked to stop" if facts.requested else "", job)
     if event == "stopped":
-        return Standing(facts, "stopped", job=job)
+        paused = facts.last.get("reason") == PAUSE
+        return Standing(facts, "stopped", f"paused after epoch {facts.last.get('epoch')}" if paused else "", job)
     if event == "failed":
         code = facts.last.get("exit_code")
         return Standing(facts, "failed", "" if code is None else f"exit {code}", job)

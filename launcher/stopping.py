@@ -23,6 +23,7 @@ from launcher.tail import newest_rows
 from trainer.config.load import load
 from trainer.errors import DONE, LOST, OstinatoError, RunFolderError
 from trainer.rundir import RunDir
+from trainer.stop import PAUSE
 
 POLL_S = 0.1
 ASK_SLURM_EVERY_S = 1.0
@@ -243,16 +244,19 @@ def resume(run: str, *, nproc_per_node: str | None = None) -> int:
         raise RunFolderError(f"{run}: is {standing.state} already ({by}); wait for it, or stop it: ostinato stop {shlex.quote(run)}")
     if warning:
         say(f"ostinato: {warning}; see to it that job {standing.facts.job_id} is not in its queue", error=True)
+    on = [f"{PAUSE}=null"] if standing.facts.last.get("reason") == PAUSE else []  # it would stop again at once
     if standing.facts.job_id is not None and slurm_query.present():
-        say(f"its newest submission was Slurm job {standing.facts.job_id}; ostinato submit {shlex.quote(run)}/config.yaml goes on there")
-    overrides, where = _as_it_was_started(folder)
+        words = " ".join(["ostinato submit", shlex.quote(f"{run}/config.yaml"), *on])
+        say(f"its newest submission was Slurm job {standing.facts.job_id}; {words} goes on there")
+    overrides, where = as_it_was_started(folder)
+    overrides = [*overrides, *on]
     os.chdir(where)
     workers = nproc_per_node or _workers_before(standing)
     sys.stdout.flush()
     return local.train(str(folder.config), overrides, nproc_per_node=workers, fresh=False, dry_run=False, as_json=False, seat=Seat())
 
 
-def _as_it_was_started(folder: RunDir) -> tuple[list[str], Path]:
+def as_it_was_started(folder: RunDir) -> tuple[list[str], Path]:
     """What must be said besides the run's config, and the folder from which its paths are meant: data, a user's own modules.
 
     ``run.root`` is as it was typed. Where it is relative, and the run still lies there, the rest of its path is that folder. A run that

@@ -1,4 +1,4 @@
-"""``ostinato sweep``: many runs of one config, here or as one job array on Slurm; each is a run like any other (free of torch).
+"""``ostinato sweep``: many runs of one config, here or as job arrays on Slurm; each is a run like any other (free of torch).
 
 Nothing but the runs' own folders says what is done: the same command goes on with what is missing.
 """
@@ -8,171 +8,116 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher import slurm
-from launcher.batch import Batch, Point, ask_slurm, enqueue
 from launcher.closing import say
-from launcher.grid import GridPoint, axis, base_name, expand
-from launcher.plan import asked_workers, run_folder
-from launcher.pool import Pool
-from launcher.profile import Profile, load_profile
-from launcher.results import print_results, results, wait_until_none, winner
-from launcher.standing import Facts, Standing, look
-from trainer.config.load import Loaded, load
-from trainer.errors import DONE, LOST, STOPPED, ConfigError, OstinatoError
-from trainer.rundir import RunDir, write_json
-
-SWEEPS = "_sweeps"  # no run can have this name
+from launcher.halving import Turn
+from launcher.plan import asked_workers
+from launcher.profile import load_profile
+from launcher.results import keep, print_results, results
+from launcher.standing import Standing
+from launcher.sweep_plan import Sweep, Wish, plan
+from launcher.sweep_runs import Here, Queue, is_queued, worst
+from trainer.errors import DONE, STOPPED, TRAINING_FAILED, ConfigError, OstinatoError
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """The runs of a sweep, checked as far as that goes without torch.
+def sweep(wish: Wish, *, on_slurm: bool, profile: str | None, options: Mapping[str, Any]) -> int:
+    """Run a sweep, or what is missing of it; 0 if all is well, else how the worst run ended.
 
     Args:
-        name: of the sweep.
-        config: the file.
-        overrides: what the command line says for all of them.
-        points: what each changes.
-        loaded: each run's config.
-        root: the folder around the runs.
-    """
-
-    name: str
-    config: str
-    overrides: tuple[str, ...]
-    points: tuple[GridPoint, ...]
-    loaded: tuple[Loaded, ...]
-    root: Path
-
-    @property
-    def runs(self) -> list[RunDir]:
-        """The run folders."""
-        return [RunDir(run_folder(one.config, self.config)) for one in self.loaded]
-
-    @property
-    def folder(self) -> Path:
-        """What belongs to the sweep as a whole: a job array's files."""
-        return self.root / SWEEPS / self.name
-
-    def point(self, number: int) -> Point:
-        """One run, as it is submitted."""
-        return Point(self.config, (*self.overrides, *self.points[number].overrides))
-
-    def write_down(self) -> None:
-        """Say for others which runs belong together."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        points = [{"run": run.name, "values": dict(point.values)} for run, point in zip(self.runs, self.points, strict=True)]
-        write_json(self.folder / "sweep.json", {"config": self.config, "overrides": list(self.overrides), "points": points})
-
-
-def sweep(
-    config: str,
-    overrides: Sequence[str],
-    *,
-    grid: Sequence[str],
-    name: str | None,
-    on_slurm: bool,
-    profile: str | None,
-    options: Mapping[str, Any],
-    nproc_per_node: str,
-    parallel: int | None,
-    dry_run: bool,
-    wait: bool,
-    as_json: bool,
-) -> int:
-    """Run a grid, or what is missing of it; 0 if all is well, else how the worst run ended.
+        wish: what is wanted.
+        on_slurm: as job arrays on Slurm.
+        profile: what to ask for there.
+        options: the same, one by one.
 
     Raises:
         OstinatoError: what a person can mend; nothing was started or queued.
     """
     sys.path.insert(0, str(Path.cwd()))
-    found = plan(config, overrides, grid, name)
-    workers = asked_workers(nproc_per_node)
-    asked = load_profile(profile, {**options, "workers_per_node": workers}) if on_slurm else None
-    if asked is not None and asked.executor != "slurm":
-        raise ConfigError(f"command line: --profile: executor={asked.executor} runs here; leave --profile out, and say --parallel")
-    if asked is None and (said := [key for key, value in options.items() if value is not None]):
-        raise ConfigError(f"command line: {said[0]}: goes with --slurm or --profile; here the runs share this machine")
-    standings = _standings(found)
-    missing = [number for number, one in enumerate(standings) if one.state != "finished" and not one.may_be_on]
-    if asked is not None:
-        for number in missing:
-            slurm.check_run(found.point(number), asked, fresh=False)
-        slurm.check_cluster(asked, dry_run=dry_run)
+    found = plan(wish)
+    place = _place(wish, on_slurm, profile, options)
+    standings = found.standings()
+    turn = found.next_turn(standings)
+    missing = [number for number in turn.todo if not standings[number].may_be_on]
+    place.check(found, missing, turn.rung)
     if unsure := sum(one.unsure for one in standings):
         say(f"sweep {found.name}: {unsure} of {len(standings)} runs left alone: Slurm may have them in its queue", error=True)
-    if dry_run:
-        _show(found, standings, asked, profile, missing, parallel, as_json)
+    if wish.dry_run:
+        _show(found, standings, turn, place.script(found, missing, turn.rung))
         return DONE
     _check_targets(found, missing)
     found.write_down()
-    if asked is not None:
-        code = _in_the_queue(found, asked, profile, missing, parallel, wait)
-    else:
-        code = _here(found, standings, missing, nproc_per_node, parallel or 1)
-    rows = results(found.runs, [dict(point.values) for point in found.points], first := found.loaded[0].config)
-    print_results(rows, as_json, winner(rows, first))
+    code = _all_rungs(found, place)
+    _write_up(found, page=code != STOPPED and (place.waits or not missing))
     return code
 
 
-def plan(config: str, overrides: Sequence[str], grid: Sequence[str], name: str | None) -> Sweep:
-    """The runs of a sweep; every problem of every one of them, once.
-
-    Raises:
-        ConfigError: with all that is wrong; nothing was created.
-    """
-    if not grid:
-        raise ConfigError("command line: sweep: over what? say --grid section.key=value,value")
-    axes = [axis(text) for text in grid]
-    said = {override.partition("=")[0] for override in overrides}
-    if both := [one.key for one in axes if one.key in said]:
-        raise ConfigError(f"command line: {both[0]}: stands there twice, alone and after --grid; leave one of them out")
-    first = load(config, overrides).config
-    title = name if name is not None else (first.run.name or base_name(config, None))
-    points = expand(axes, title)
-    loaded: list[Loaded] = []
-    problems: dict[str, None] = {}
-    for point in points:
-        try:
-            loaded.append(load(config, [*overrides, *point.overrides]))
-        except ConfigError as fault:
-            problems |= dict.fromkeys(str(fault).splitlines())
-    if problems:
-        raise ConfigError(*problems)
-    return Sweep(title, config, tuple(overrides), tuple(points), tuple(loaded), Path(first.run.root))
+def _place(wish: Wish, on_slurm: bool, profile: str | None, options: Mapping[str, Any]) -> Here | Queue:
+    workers = asked_workers(wish.workers)
+    if on_slurm:
+        asked = load_profile(profile, {**options, "workers_per_node": workers})
+        if asked.executor != "slurm":
+            raise ConfigError(f"command line: --profile: executor={asked.executor} runs here; leave --profile out, and say --parallel")
+        return Queue(asked, profile, wish.wait)
+    if said := [key for key, value in options.items() if value is not None]:
+        raise ConfigError(f"command line: {said[0]}: goes with --slurm or --profile; here the runs share this machine")
+    return Here()
 
 
-def _standings(found: Sweep, *, quiet: bool = False) -> list[Standing]:
-    """How the runs stand; one that is not there yet has no folder.
-
-    Args:
-        found: the sweep.
-        quiet: ask again and again, without a word about a Slurm that does not answer.
-
-    Raises:
-        OstinatoError: one cannot be read.
-    """
-    runs = found.runs
-    there = [run for run in runs if run.exists()]
-    known, warning = look(there)
-    if warning and not quiet:
-        say(f"ostinato: {warning}", error=True)
-    by_path = dict(zip((run.path for run in there), known, strict=True))
-    standings = []
-    for run in runs:
-        one = by_path.get(run.path, Standing(Facts(run), "missing"))
-        if isinstance(one, OstinatoError):
-            raise one
-        standings.append(one)
-    return standings
+def _all_rungs(found: Sweep, place: Here | Queue) -> int:
+    """Rung after rung, as far as it goes now; the exit code."""
+    tried: set[tuple[int, int]] = set()
+    told: set[int] = set()
+    while True:
+        standings = found.standings(quiet=bool(tried))
+        turn = found.next_turn(standings, {number for _, number in tried})
+        _tell(found, turn, told)
+        left = [number for number in turn.todo if (turn.rung, number) not in tried]
+        if not left:
+            return _code(found, standings, turn)
+        _say_rung(found, turn)
+        tried |= {(turn.rung, number) for number in left}
+        if place.carry_out(found, standings, left, turn.rung):
+            return STOPPED
+        if not place.waits:
+            if not found.ladder[turn.rung].last:
+                say(f"when they have ended, the same command queues rung {turn.rung + 2} of {len(found.ladder)}", error=True)
+            return DONE
 
 
-def _in_slurm(one: Standing) -> bool:
-    return one.unsure or (one.job is not None and one.job.lives)
+def _code(found: Sweep, standings: Sequence[Standing], turn: Turn) -> int:
+    """The exit code when there is nothing left to start."""
+    if found.wish.eta is None:
+        if not turn.todo:
+            say(f"sweep {found.name}: nothing is missing", error=True)
+        return worst([one for one in standings if not is_queued(one)])
+    if turn.todo:
+        names = ", ".join(found.points[number].name for number in turn.todo)
+        say(f"sweep {found.name}: rung {turn.rung + 1} is not over: {names}; the same command goes on", error=True)
+        return worst([standings[number] for number in turn.todo])
+    if not turn.entrants:
+        say(f"sweep {found.name}: no run is left", error=True)
+        return worst([one for one in standings if one.state == "failed"]) or TRAINING_FAILED
+    say(f"sweep {found.name}: nothing is missing", error=True)
+    return DONE
+
+
+def _tell(found: Sweep, turn: Turn, told: set[int]) -> None:
+    """Say, once, which points are out for a fault; those that others were better than are seen by who goes on."""
+    for number, reason in turn.out.items():
+        if number not in told and not reason.startswith("not among"):
+            say(f"{found.points[number].name}: out, {reason}", error=True)
+        told.add(number)
+
+
+def _say_rung(found: Sweep, turn: Turn) -> None:
+    if found.wish.eta is None:
+        return
+    rung, count = found.ladder[turn.rung], len(turn.entrants)
+    names = f": {', '.join(found.points[number].name for number in turn.entrants)}" if turn.rung else ""
+    runs = f"{count} run{'' if count == 1 else 's'}"
+    say(f"rung {turn.rung + 1} of {len(found.ladder)}, up to epoch {rung.epoch}, {runs}{names}", error=True)
 
 
 def _check_targets(found: Sweep, missing: Sequence[int]) -> None:
@@ -195,78 +140,36 @@ def _check_targets(found: Sweep, missing: Sequence[int]) -> None:
         raise ConfigError(*problems)
 
 
-def _batch(found: Sweep, asked: Profile, profile: str | None, missing: Sequence[int], parallel: int | None) -> Batch:
-    configs = [found.loaded[number].config for number in missing]
-    grace_s = max(config.supervision.grace_s for config in configs)
-    return Batch(asked, profile, (found.folder / "slurm").absolute(), found.name, grace_s, parallel or len(missing))
+def _write_up(found: Sweep, *, page: bool) -> None:
+    """Print the table, keep it, and write the report; what cannot be written ends nothing."""
+    members = found.members()
+    table = results([run for run, _ in members], [values for _, values in members], found.loaded[0].config)
+    try:
+        keep(table, found.folder)
+        if page:
+            from launcher.report.command import report
+
+            report([str(found.folder)], quiet=True)
+            say(f"report: {found.folder / 'report.html'}", error=True)
+    except (OSError, OstinatoError) as fault:
+        say(f"warning: the results could not be kept: {fault}", error=True)
+    print_results(table, found.wish.as_json)
 
 
-def _in_the_queue(found: Sweep, asked: Profile, profile: str | None, missing: Sequence[int], parallel: int | None, wait: bool) -> int:
-    if missing:
-        batch, tree = _batch(found, asked, profile, missing, parallel), slurm.code_here(found.root)
-        ask_slurm(batch, tree, len(missing))
-        ids = enqueue(batch, [found.point(number) for number in missing], tree, fresh=False)
-        say(f"sweep {found.name}: {len(missing)} of {len(found.points)} runs queued as job {ids[0].partition('_')[0]}", error=True)
-    else:
-        say(f"sweep {found.name}: nothing is missing", error=True)
-    if not wait:
-        return DONE
-    wait_until_none(lambda: [one for one in _standings(found, quiet=True) if one.may_be_on])
-    return worst(_standings(found))
-
-
-def _here(found: Sweep, standings: Sequence[Standing], missing: Sequence[int], nproc_per_node: str, parallel: int) -> int:
-    """Run the missing ones on this machine, and wait for those that are under way here."""
-    queued = [number for number, one in enumerate(standings) if _in_slurm(one)]
-    for number in queued:
-        say(f"{found.points[number].name}: left alone, it is job {standings[number].facts.job_id} in Slurm", error=True)
-    running = [number for number, one in enumerate(standings) if one.may_be_on and number not in queued]
-    commands = {}
-    for number in (*missing, *running):
-        point = found.point(number)
-        commands[found.points[number].name] = ["train", point.config, *point.overrides, "--nproc-per-node", nproc_per_node]
-    pool = Pool(commands, {run.name: run for run in found.runs}, found.folder, parallel)
-    stopped = pool.run()
-    if stopped:
-        say(f"sweep {found.name}: stopped; the same command goes on", error=True)
-        return STOPPED
-    return worst([one for number, one in enumerate(_standings(found)) if number not in queued])
-
-
-def worst(standings: Sequence[Standing]) -> int:
-    """The exit code for many runs: 0 if all are finished, else what is worst. Pure."""
-    codes = [DONE]
-    for one in standings:
-        if one.state == "failed":
-            codes.append(int(one.facts.last.get("exit_code") or LOST))
-        elif one.state == "stopped":
-            codes.append(STOPPED)
-        elif one.state != "finished":
-            codes.append(LOST)
-    return max(codes, key=lambda code: (code not in (DONE, STOPPED), code))
-
-
-def _show(
-    found: Sweep,
-    standings: Sequence[Standing],
-    asked: Profile | None,
-    profile: str | None,
-    missing: Sequence[int],
-    parallel: int | None,
-    as_json: bool,
-) -> None:
-    """A dry run: the points and how they stand, and the script for sbatch."""
-    script = None
-    if asked is not None and missing:
-        script = _batch(found, asked, profile, missing, parallel).script(slurm.code_here(found.root), len(missing))
+def _show(found: Sweep, standings: Sequence[Standing], turn: Turn, script: str | None) -> None:
+    """A dry run: the points and how they stand, the rungs, and the script for sbatch."""
     rows = [
-        {"run": str(one.facts.run.path), "state": one.state, "values": dict(point.values)}
-        for one, point in zip(standings, found.points, strict=True)
+        {"run": str(one.facts.run.path), "state": one.state, "values": dict(point.values), "out": turn.out.get(number)}
+        for number, (one, point) in enumerate(zip(standings, found.points, strict=True))
     ]
-    if as_json:
-        print(json.dumps({"name": found.name, "points": rows, "script": script}, indent=2))
+    if found.wish.as_json:
+        ladder = [{"epoch": rung.epoch, "runs": rung.runs} for rung in found.ladder]
+        print(json.dumps({"name": found.name, "points": rows, "rungs": ladder, "script": script}, indent=2))
         return
     for row in rows:
-        print(f"{row['run']}: {row['state']}")
+        print(f"{row['run']}: {row['state']}" + (f", out: {row['out']}" if row["out"] else ""))
+    for number, rung in enumerate(found.ladder if found.wish.eta is not None else ()):
+        end = "to the end" if rung.last else f"up to epoch {rung.epoch}"
+        print(f"rung {number + 1}: {rung.runs} run{'' if rung.runs == 1 else 's'} {end}" + (", now" if number == turn.rung else ""))
     if script is not None:
         print(f"\n{script}")

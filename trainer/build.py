@@ -257,6 +257,11 @@ def dataset(config: Config, split: str) -> Any:
     return with_transforms(found, [make("transform", transform) for transform in transforms])
 
 
+def eval_transforms(config: Config) -> list[Any]:
+    """The transforms of evaluations."""
+    return [make("transform", transform) for transform in config.data.eval_transforms]
+
+
 def make_schedule(config: Config, optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> LearningRate:
     """The learning rate over time."""
     target = config.schedule

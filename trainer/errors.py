@@ -29,7 +29,7 @@ STOPPED = 75
 
 EXIT_CODES: dict[int, str] = {
     DONE: "done",
-    DIFFERENT: "`verify` or `diff` found a difference",
+    DIFFERENT: "`verify`, `diff` or `export` found a difference",
     BAD_CONFIG: "bad config or usage; nothing was created",
     BAD_CHECKPOINT: "no usable checkpoint",
     TRAINING_FAILED: "training failed: a non-finite number, or user code raised",

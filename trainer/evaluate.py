@@ -34,10 +34,12 @@ class Measured:
     Args:
         metrics: numbers by name, ``loss`` among them.
         details: what is more than a number: a confusion matrix, figures for each class.
+        samples: so many could be read.
     """
 
     metrics: dict[str, float]
     details: dict[str, Any] = field(default_factory=dict)
+    samples: int = 0
 
 
 @torch.no_grad()
@@ -196,7 +198,7 @@ class _Tally:
         if not samples:
             return Measured({})
         metrics = {"loss": loss / weight if weight else math.nan, **task.metrics(sums, samples)}
-        return Measured(metrics, task.details(sums, samples) if world.is_main else {})
+        return Measured(metrics, task.details(sums, samples) if world.is_main else {}, samples)
 
     def _fractions(self, values: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
         start = 0

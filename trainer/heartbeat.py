@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -24,6 +25,7 @@ from trainer.rundir import RunDir, append_jsonl, read_json
 BEAT_S = 0.5
 BEAT_BYTES = 1024
 FRAME_S = 0.25
+SAMPLED = ("rank", "cpu_percent", "rss_bytes", "gpu_bytes", "waited_s", "worked_s")
 
 
 @dataclass
@@ -36,6 +38,7 @@ class Place:
         epoch: epochs completed.
         tick: goes up with each piece of work within a phase, a batch of an evaluation for instance.
         begun: an update is completed in this attempt.
+        waited_s: time in which training waited for data, in this attempt; worked_s: time in its steps.
     """
 
     phase: str = "start"
@@ -43,6 +46,8 @@ class Place:
     epoch: int = 0
     tick: int = 0
     begun: bool = False
+    waited_s: float = 0.0
+    worked_s: float = 0.0
 
 
 class Heart(threading.Thread):
@@ -115,6 +120,9 @@ class Heart(threading.Thread):
             "begun": place.begun,
             "cpu_percent": self._process.cpu_percent(),
             "rss_bytes": memory,
+            "gpu_bytes": _gpu_bytes(),
+            "waited_s": round(place.waited_s, 3),
+            "worked_s": round(place.worked_s, 3),
         }
         text = json.dumps(facts) + "\n"
         with suppress(OSError):
@@ -132,7 +140,7 @@ class Heart(threading.Thread):
             except (OSError, ValueError):
                 continue
             if beat["attempt"] == self.attempt:
-                figures.append({name: beat[name] for name in ("rank", "cpu_percent", "rss_bytes")})
+                figures.append({name: beat[name] for name in SAMPLED})
         memory = psutil.virtual_memory()
         row = {"time": round(time.time(), 3), "step": self.place.step, "memory_available_bytes": memory.available, "ranks": figures}
         try:
@@ -159,3 +167,11 @@ class Heart(threading.Thread):
         if self.bar is not None:
             with suppress(OSError):
                 self.bar.close()
+
+
+def _gpu_bytes() -> int | None:
+    """What torch's allocator has given out on this process's GPU; asked of its books, so the device is not waited for."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return int(torch.cuda.memory_allocated())

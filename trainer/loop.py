@@ -24,6 +24,7 @@ from trainer.metrics.drawings import draw_end, draw_epoch, draw_evaluation, draw
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
 from trainer.non_finite import check_losses, look_for_non_finite
+from trainer.samples import keep_samples
 from trainer.stop import StopRequest
 from trainer.tasks.base import less_is_better_of, no_direction
 
@@ -41,7 +42,7 @@ class Around:
 
 
 def train(job: Job, around: Around) -> bool:
-    """Train from where the state is to the end, and test. True: finished; False: stopped on request, with a checkpoint."""
+    """Train from where the state is to the end, and test. True: finished; False: stopped, with a checkpoint."""
     if asked_to_stop(around):
         return False
     try_out(job)
@@ -52,15 +53,23 @@ def train(job: Job, around: Around) -> bool:
 
 
 def fit(job: Job, around: Around) -> bool:
-    """All remaining epochs. False: stopped on request."""
+    """All remaining epochs. False: stopped, on request or because the config wants a pause here."""
     state, patience = job.state, job.config.train.early_stop.patience if job.config.train.early_stop else math.inf
     while (state.step < job.total_steps or state.epoch_step > 0) and state.bad_epochs < patience:
+        if is_paused(job):
+            return False
         began, samples = time.monotonic(), state.samples
         if not train_epoch(job, around):
             return False
         if not end_epoch(job, around, (state.samples - samples) / (time.monotonic() - began)):
             return False
     return True
+
+
+def is_paused(job: Job) -> bool:
+    """Whether the run stands at the end of the epoch after which it is to pause, or of a later one; the last epoch's end is no pause."""
+    pause = job.config.run.pause_after_epoch
+    return pause is not None and job.state.epoch >= pause and job.state.epoch_step == 0
 
 
 def train_epoch(job: Job, around: Around) -> bool:
@@ -72,9 +81,11 @@ def train_epoch(job: Job, around: Around) -> bool:
     thaw(job)
     if state.step >= job.total_steps or state.epoch_step >= job.plan.steps_per_epoch:
         return True
+    now = time.monotonic()
     for micro_batches in job.loader.epoch(state.epoch, state.epoch_step):
         place.phase = "forward"
-        now = time.monotonic()
+        asked, now = now, time.monotonic()
+        place.waited_s += now - asked
         agreement.ask(around.request.by is not None, around.saver.due(now), now)
         around.saver.check()
         state.schedule.apply(state.step)
@@ -99,7 +110,8 @@ def train_epoch(job: Job, around: Around) -> bool:
             return False
         if at_end(job):
             break
-        place.phase = "load"
+        place.phase, began, now = "load", now, time.monotonic()
+        place.worked_s += now - began
     return True
 
 
@@ -256,6 +268,8 @@ def test(job: Job, around: Around) -> bool:
             writer.row(time.time(), "test", state.step, state.epoch, found.metrics)
             write_details(job, around, "test", found)
             log.info(f"test {figures(found.metrics)} (checkpoint {name})")
+        with swapped_in(job):
+            keep_samples(job, around.saver.run, "valid" if job.test is None else "test")
         draw_end(job, writer)
         around.saver.run.event("finished", attempt=writer.attempt, step=state.step, weights=weights)
     return True

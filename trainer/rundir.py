@@ -9,12 +9,15 @@
       metrics.jsonl      a line a logged step, an epoch's training and an evaluation
       metrics.csv        the same rows for spreadsheets, written when the run ends or stops
       vocabulary.json    the words that inputs are counted by, where the data set has a vocabulary
+      inputs.json        what one input is and what the classes are called: enough to give the model new ones
       system.jsonl       CPU, memory and GPU use of each rank
       tensorboard/
       wandb/             what goes to Weights & Biases, if log.wandb asks for it
       checkpoints/       step-00001234/ (state.pt + manifest.json), best.json, last.json
       logs/              attempt-000/rank-0.log, attempt-000/rank-0.outcome.json
       heartbeats/        rank-0.json: step, phase, time
+      evaluations/       what `ostinato evaluate` found: table, JSON and picture
+      exports/           what `ostinato export` made
       slurm/             submissions.jsonl, what each submission was, and its files; only where the run was submitted to Slurm
       lock, fence        held by a start and by its workers; both are empty of meaning once nobody holds them
 
@@ -76,6 +79,9 @@ class RunDir:
         self.metrics = self.path / "metrics.jsonl"
         self.metrics_table = self.path / "metrics.csv"
         self.vocabulary = self.path / "vocabulary.json"
+        self.inputs = self.path / "inputs.json"
+        self.evaluations = self.path / "evaluations"
+        self.exports = self.path / "exports"
         self.system = self.path / "system.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
@@ -172,6 +178,10 @@ class RunDir:
     def evaluation(self, split: str) -> Path:
         """What the newest evaluation of a split found beyond numbers."""
         return self.path / f"evaluation-{split}.json"
+
+    def samples(self, split: str) -> Path:
+        """Some predictions to look at, made when training was over."""
+        return self.path / f"samples-{split}.json"
 
     def heartbeat(self, rank: int) -> Path:
         """The file in which one rank says where it is."""

@@ -8,6 +8,8 @@ from types import FrameType
 
 from trainer.errors import STOPPED
 
+PAUSE = "run.pause_after_epoch"
+"""Why a run has stopped that nobody asked to; it is stopped on purpose, and nothing starts it again by itself."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 

@@ -46,6 +46,11 @@ def import_torchvision() -> ModuleType:
         raise _refused(error) from error
 
 
+def operators_were_declared() -> bool:
+    """Whether its import needed that here: then its compiled operators are missing."""
+    return bool(_declared)
+
+
 def _declare_operators() -> None:
     if not _declared:
         library = torch.library.Library("torchvision", "DEF")

@@ -24,26 +24,26 @@ from torch import nn
 
 from trainer import environment, errors
 from trainer.agreement import Agreement
-from trainer.build import Job, build
+from trainer.build import Job, build, eval_transforms
 from trainer.checkpoint import store
 from trainer.checkpoint.saver import Saver
 from trainer.config import checks
 from trainer.config.load import load
 from trainer.config.schema import Config
-from trainer.data import vocabulary
+from trainer.data import inputs, vocabulary
 from trainer.data.describe import describe
 from trainer.data.processes import STACKS
 from trainer.distributed import World, join, leave
 from trainer.errors import OstinatoError, RunFolderError
 from trainer.files import private
 from trainer.heartbeat import Heart, Place
-from trainer.loop import Around, train
+from trainer.loop import Around, is_paused, train
 from trainer.metrics.progress import Bar
 from trainer.metrics.writer import open_writer
 from trainer.prepare import FENCE_S, prepare, run_of
 from trainer.rundir import Fence, RunDir, RunLock, write_json
 from trainer.seed import set_arithmetic
-from trainer.stop import REQUEST
+from trainer.stop import PAUSE, REQUEST
 
 log = logging.getLogger("trainer")
 
@@ -53,16 +53,16 @@ PR_SET_PDEATHSIG = 1
 def run(run_dir: str) -> int:
     """The entry for a launcher that has prepared the run folder: 0 or 75, or the process leaves with its exit code."""
     folder = RunDir(run_dir)
-    return _guarded(lambda outcome: _work(folder, load(folder.config).config, outcome))
+    return guarded(lambda outcome: _work(folder, load(folder.config).config, outcome))
 
 
 def main(arguments: Sequence[str]) -> int:
     """The entry of ``python -m trainer (RUN_DIR | CONFIG [key=value…])``, alone or under torchrun; returns the exit code."""
     first, overrides = Path(arguments[0]), list(arguments[1:])
-    return _guarded(lambda outcome: _prepare_and_work(first, overrides, outcome))
+    return guarded(lambda outcome: _prepare_and_work(first, overrides, outcome))
 
 
-def _prepare_and_work(path: Path, overrides: list[str], outcome: _Outcome) -> int:
+def _prepare_and_work(path: Path, overrides: list[str], outcome: Outcome) -> int:
     folder = RunDir(path) if path.is_dir() else None
     if folder is not None and (overrides or not folder.exists()):
         raise RunFolderError(f"{path}: a run folder is meant to have a config.yaml, and takes no overrides; name the config instead")
@@ -100,7 +100,7 @@ def _prepare_and_work(path: Path, overrides: list[str], outcome: _Outcome) -> in
     return code
 
 
-def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = None) -> int:
+def _work(run: RunDir, config: Config, outcome: Outcome, world: World | None = None) -> int:
     REQUEST.listen()
     _die_with_parent()
     Fence.hold(run.fence)
@@ -126,6 +126,8 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
         if world.is_main:
             saver.preflight(job)
             vocabulary.keep(job.train_set, run.vocabulary, resumed=name is not None)
+            if name is None or not run.inputs.exists():
+                inputs.keep(run.inputs, job.train_set, job.valid, job.test, config=config, transforms=eval_transforms(config))
             writer = open_writer(run, job, attempt)
             stack.callback(writer.close)
             stack.callback(heart.stop)  # before the writer closes: the last sample goes through it
@@ -142,15 +144,17 @@ def _work(run: RunDir, config: Config, outcome: _Outcome, world: World | None = 
         place.phase = "save"
         saver.wait()
         if not finished and world.is_main:
-            log.info(f"stopped by {REQUEST.by or 'a request'} at step {job.state.step}, with a checkpoint")
-            run.event("stopped", attempt=attempt, step=job.state.step, signal=REQUEST.by)
+            reason = PAUSE if is_paused(job) else None
+            log.info(f"stopped by {reason or REQUEST.by or 'a request'} at step {job.state.step}, with a checkpoint")
+            more = {"reason": reason, "epoch": job.state.epoch} if reason else {}
+            run.event("stopped", attempt=attempt, step=job.state.step, signal=REQUEST.by, **more)
     code = errors.DONE if finished else errors.STOPPED
     del job  # the wrapped model goes before the process group
     leave(world)
     return code
 
 
-def _let_finish(saver: Saver, outcome: _Outcome, fault: BaseException | None) -> None:
+def _let_finish(saver: Saver, outcome: Outcome, fault: BaseException | None) -> None:
     """A checkpoint that is being written when training fails is a good one: it is written to its end, after the cause."""
     if fault is not None:
         outcome.write_fault(fault)
@@ -308,7 +312,7 @@ def known_fault(fault: Exception) -> Known | None:
     return None
 
 
-class _Outcome:
+class Outcome:
     """Where this rank writes down how it ended: known only once the ranks have agreed on the attempt's number."""
 
     path: Path | None = None
@@ -346,9 +350,9 @@ class _Outcome:
         _say(trace or known.text)
 
 
-def _guarded(work: Callable[[_Outcome], int]) -> int:
+def guarded(work: Callable[[Outcome], int]) -> int:
     """Run the work; a failure is written down, said once, and ends the process at once, with its exit code."""
-    outcome = _Outcome()
+    outcome = Outcome()
     try:
         code = work(outcome)
     except (Exception, SystemExit) as fault:

@@ -168,6 +168,7 @@ def _files(case: Case, answer: Answer, before: dict[str, str], base: Path) -> st
 def _kept(name: str, answer: Answer) -> bool:
     """What no start may lose: everything, but what each start writes anew. `_Rows` looks into the files that only grow."""
     anew = ["/heartbeats/", "/evaluation-", "/events.jsonl", "/environment.json", "/system.jsonl", "/metrics.jsonl", "/metrics.csv"]
+    anew += ["/inputs.json"]
     anew += ["/checkpoints/best.json", "/checkpoints/last.json"] if answer.code == 0 else []
     return not any(part in name for part in anew)
 

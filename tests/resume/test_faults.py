@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.jobs import ostinato
+from tests.support.jobs import DIGITS, LIMIT_S, ostinato, start
 
 CONFIG = """
 model: {{target: "tests.support.noisy:{model}"}}
@@ -57,3 +57,13 @@ def test_a_mistake_in_a_users_model_is_told_once_with_its_own_line(tmp_path: Pat
     assert "noisy.py" in text
     assert "ChildFailedError" not in text
     assert len(text.splitlines()) <= 15, text
+
+
+def test_a_folder_for_temporary_files_that_no_socket_can_lie_in_is_said_in_one_line(tmp_path: Path) -> None:
+    deep = tmp_path / ("x" * 90)
+    deep.mkdir()
+    process = start(tmp_path, "train", str(DIGITS), TMPDIR=str(deep))
+    said = process.communicate(timeout=LIMIT_S)[1]
+    assert process.returncode == 2
+    assert said.splitlines() == [f"ostinato: TMPDIR={deep}: too long a path for a socket in it; set it to a shorter one"]
+    assert not (tmp_path / "runs").exists()

@@ -111,3 +111,36 @@ def test_one_wrong_point_keeps_all_from_the_queue(cluster: Cluster, tmp_path: Pa
         assert said in done.stderr
         assert not (tmp_path / "runs").exists()
     assert not cluster.run("squeue", "--noheader").stdout
+
+
+@pytest.mark.timeout(600)
+def test_each_rung_of_a_halving_is_an_array_and_the_next_one_follows_by_the_same_command(cluster: Cluster, tmp_path: Path) -> None:
+    write_config(tmp_path, seconds=0.0)
+    settings = ("train.epochs=4", "train.virtual_ranks=1")
+    words = ("sweep", "c.yaml", *settings, "--grid", "optimizer.lr=0.05,0.02", "--grid", "seed=1,2", "--halving", "--eta", "2")
+    words = (*words, "--slurm", "--nproc-per-node", "1")
+    done = call(cluster, tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 runs queued as job" in done.stderr
+    assert "when they have ended, the same command queues rung 2 of 3" in done.stderr
+    runs = [RunDir(tmp_path / "runs" / f"c-lr{lr}-seed{seed}") for lr in ("0.05", "0.02") for seed in (1, 2)]
+    wait_until("four pauses", lambda: states(cluster, tmp_path) == {"stopped": 4}, 2 * LIMIT_S)
+    first = array_of(runs[0])[0]
+
+    # The next rungs follow by themselves, as the command waits now; a job that has paused is not queued again.
+    done = call(cluster, tmp_path, *words, "--wait", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "rung 2 of 3, up to epoch 2, 2 runs" in done.stderr
+    table = json.loads(done.stdout)
+    assert sorted(row["epoch"] for row in table) == [1, 1, 2, 4]
+    assert not any(events(run, "requeued") for run in runs)
+    (winner,) = [run for run in runs if run.finished()]
+    assert len({str(row["job_id"]).partition("_")[0] for row in read_jsonl(winner.submissions)}) == 3
+    assert sum(array_of(run)[0] == first for run in runs) == 2
+    assert (tmp_path / "runs" / "_sweeps" / "c" / "report.html").is_file()
+    values = next(row["values"] for row in table if row["name"] == winner.name)
+    said = [f"{key}={value}" for key, value in values.items()]
+    home = ostinato(tmp_path, "train", "c.yaml", *settings, *said, "run.name=home", "--nproc-per-node", "1")
+    assert home.returncode == 0, home.stderr
+    whole = RunDir(tmp_path / "runs" / "home")
+    assert (weights(winner), rows(winner)) == (weights(whole), rows(whole))

@@ -76,7 +76,7 @@ def test_any_number_of_workers_finds_the_same_bits(task: str, batch: int) -> Non
     alone = run_ranks(measured, 1, wanted)[0]
     first, *others = run_ranks(measured, 3, wanted)
     assert first == alone
-    assert others == [Measured(alone.metrics)] * 2  # what is more than a number is for the one that writes
+    assert others == [Measured(alone.metrics, samples=alone.samples)] * 2  # what is more than a number is for the one that writes
     assert len(alone.details) == 2
 
 

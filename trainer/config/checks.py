@@ -155,6 +155,9 @@ def idle(config: Config) -> Iterator[str]:
     for number, rule in enumerate(config.freeze):
         if rule.until_epoch is not None and (problem := _beyond(config, rule.until_epoch)):
             yield f"freeze.{number}.until_epoch: {problem}; it stays frozen"
+    pause = config.run.pause_after_epoch
+    if pause is not None and pause >= config.train.epochs:
+        yield f"run.pause_after_epoch: the whole run has {config.train.epochs} epochs, so there is no pause"
     given = config.schedule.arguments
     epochs = given.get("warmup_epochs")
     if isinstance(epochs, (int, float)) and epochs >= config.train.epochs:
@@ -235,3 +238,10 @@ def _target_name(path: KeyPath, target: Target) -> Iterator[Problem]:
         yield (*path, "target"), f"'{module}' has no ':' before its last part; write {package}:{last}"
     elif not _MODULE.fullmatch(module) or (colon and not _MODULE.fullmatch(name)):
         yield (*path, "target"), f"{target.target!a} is no name of a target; write a short name or package.module:Name"
+
+
+def splits(config: Config) -> list[str]:
+    """The data sets that a config has, the one that tells most about a finished run first."""
+    data = config.data
+    there = {"test": data.test is not None, "valid": data.valid is not None or data.valid_fraction is not None, "train": True}
+    return [name for name, is_there in there.items() if is_there]

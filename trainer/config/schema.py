@@ -46,6 +46,9 @@ class RunSection(Section):
     root: Annotated[str, Field(min_length=1)] = "runs"
     """The folder that holds run folders."""
 
+    pause_after_epoch: PositiveInt | None = None
+    """Stop by itself (exit code 75) after this many epochs, with a checkpoint; a start that leaves it out goes on, with the same bits."""
+
 
 class DataSection(Section):
     """Data sets, how they are batched and how they are read."""

@@ -41,12 +41,12 @@ class ImageReader:
         Raises:
             UnreadableFile: names the file.
         """
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError
 
         try:
             with Image.open(path) as image:
                 image.load()
-                return image.copy() if self.mode == "as_is" else self._converted(ImageOps.exif_transpose(image))
+                return image.copy() if self.mode == "as_is" else self.converted(image)
         except MemoryError:
             raise
         except FileNotFoundError as error:
@@ -57,9 +57,17 @@ class ImageReader:
             lines = str(error).strip().splitlines()
             raise UnreadableFile(path, lines[0] if lines else type(error).__name__) from error
 
-    def _converted(self, image: Any) -> Any:
-        from PIL import Image
+    def converted(self, image: Any) -> Any:
+        """A decoded image, upright and in the colours that are asked for.
 
+        Raises:
+            ValueError: its pixels are numbers without a known range.
+        """
+        from PIL import Image, ImageOps
+
+        if self.mode == "as_is":
+            return image
+        image = ImageOps.exif_transpose(image)
         wanted = _PIL_MODES[self.mode]
         if image.mode.startswith("I"):
             image = _eight_bits(image)

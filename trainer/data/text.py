@@ -89,8 +89,7 @@ class BagOfWords:
 
     def get_batch(self, indices: Indices) -> tuple[torch.Tensor, torch.Tensor]:
         """Many texts, float32 (m, words), and their classes, int64 (m,)."""
-        rows = self._counts[indices].toarray().astype(np.float32)
-        return torch.from_numpy(rows), self.targets[torch.from_numpy(indices)]
+        return _dense(self._counts[indices]), self.targets[torch.from_numpy(indices)]
 
     def _count(self, vocabulary: list[str]) -> None:
         self.vocabulary = vocabulary
@@ -114,6 +113,15 @@ class BagOfWords:
     def save(self, path: str | Path) -> None:
         """Write the vocabulary and the classes as JSON, for the argument ``vocabulary``."""
         write_json(Path(path), {"vocabulary": self.vocabulary, "classes": self.classes})
+
+
+def word_counts(vocabulary: list[str], texts: list[str]) -> torch.Tensor:
+    """How often each word stands in each text, float32 (texts, words)."""
+    return _dense(_vectorizer(vocabulary).transform(texts))
+
+
+def _dense(counts: Any) -> torch.Tensor:
+    return torch.from_numpy(counts.toarray().astype(np.float32))
 
 
 def most_frequent(texts: list[str], max_features: int | None, path: str) -> list[str]:

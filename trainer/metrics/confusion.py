@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,15 @@ def draw(matrix: Sequence[Sequence[int]], names: Sequence[str] = ()) -> Any:
     pen.text((margin + count * cell / 2, 4), "predicted", fill=INK, font=font, anchor="mt")
     _upright(sheet, "true", font, (11, margin + count * cell // 2 + 12))
     return np.array(sheet)
+
+
+def as_png(matrix: Sequence[Sequence[int]], names: Sequence[str] = ()) -> bytes:
+    """The picture as a PNG file."""
+    from PIL import Image
+
+    data = io.BytesIO()
+    Image.fromarray(draw(matrix, names)).save(data, "PNG")
+    return data.getvalue()
 
 
 def cell_size(count: int) -> int:

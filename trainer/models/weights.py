@@ -67,7 +67,7 @@ def _of_run(path: Path) -> Weights:
     try:
         state = store.load(run.checkpoints / name)
         tensors = OrderedDict(state["model"])
-        average = _average(state)
+        average = averaged(state)
         seen = {value.data_ptr(): key for key, value in tensors.items() if key in average}
         for key, value in tensors.items():  # a shared parameter has several names here, and one in the average
             tensors[key] = average.get(key, average.get(seen.get(value.data_ptr(), ""), value))
@@ -77,7 +77,7 @@ def _of_run(path: Path) -> Weights:
     return Weights(tensors, what, getattr(state["model"], "_metadata", None))
 
 
-def _average(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def averaged(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """The averaged weights and their buffers, where the run keeps an average that has begun."""
     for name in ("swa", "ema"):
         average = state.get(name)

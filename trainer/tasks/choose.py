@@ -6,7 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from trainer.tasks.base import Task
+from trainer.config.schema import Config
+from trainer.registry import resolve
+from trainer.tasks.base import Task, less_is_better_of
 from trainer.tasks.classification import Classification, MultiLabel
 from trainer.tasks.regression import Regression
 
@@ -22,3 +24,17 @@ def auto(loss: Any) -> Task:
         if isinstance(loss, kinds):
             return task(loss)
     return Classification(loss)
+
+
+def less_is_better(config: Config, metric: str) -> bool | None:
+    """Whether less of a config's metric is better, without building anything; None: its task does not say.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    target = config.task.target
+    if target == "auto":
+        said = [less_is_better_of(task, metric) for task in (*(task for _, task in _BY_LOSS), Classification)]
+        return next((less for less in said if less is not None), None)
+    task = resolve("task", target)
+    return less_is_better_of(task, metric) if isinstance(task, type) and issubclass(task, Task) else None

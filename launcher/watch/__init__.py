@@ -1,0 +1,1 @@
+"""``ostinato watch``: a run as it goes, in the terminal (free of torch)."""

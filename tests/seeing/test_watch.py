@@ -1,0 +1,180 @@
+"""``ostinato watch`` in a real terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.seeing.conftest import QUICK
+from tests.support import system_calls
+from tests.support.jobs import DIGITS, LIMIT_S, ROOT, environment, ostinato, start, wait_for_step
+from trainer.errors import BAD_CONFIG, DONE
+from trainer.rundir import RunDir, read_jsonl
+
+
+class Terminal:
+    """A terminal of tmux's, in which one command runs."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        if shutil.which("tmux") is None:
+            (pytest.fail if os.environ.get("OSTINATO_CI") else pytest.skip)("needs tmux: apt-get install -y tmux")
+        self.ended = folder / "exit-code"
+        self.socket = str(folder / "tmux")
+        command = (
+            f"PYTHONPATH='{ROOT}' LC_ALL=C.UTF-8 '{sys.executable}' -m launcher {' '.join(words)}; echo code $? > '{self.ended}'; sleep 600"
+        )
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "40", "-c", str(folder), command)
+
+    def tmux(self, *words: str) -> str:
+        done = subprocess.run(["tmux", "-u", "-S", self.socket, *words], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def shows(self, pattern: str) -> str:
+        """Wait until something is on the screen; the screen."""
+        limit, screen = time.monotonic() + LIMIT_S, ""
+        while time.monotonic() < limit:
+            screen = self.tmux("capture-pane", "-p")
+            if re.search(pattern, screen):
+                return screen
+            time.sleep(0.1)
+        raise AssertionError(f"not on the screen: {pattern}\n{screen}")
+
+    def code(self) -> int:
+        """Wait for the command's end."""
+        limit = time.monotonic() + LIMIT_S
+        while time.monotonic() < limit:
+            if self.ended.exists() and (text := self.ended.read_text()).endswith("\n"):
+                return int(text.split()[1])
+            time.sleep(0.1)
+        raise AssertionError(self.tmux("capture-pane", "-p"))
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
+    """Opens one, and closes it at the end."""
+    opened: list[Terminal] = []
+
+    def open_one(*words: str) -> Terminal:
+        opened.append(Terminal(tmp_path, *words))
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.tmux("kill-server")
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a run that takes long; ends what is left of it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def train(*words: str) -> subprocess.Popen[str]:
+        started.append(start(tmp_path, "train", str(DIGITS), *QUICK, "train.epochs=300", "run.name=seen", *words))
+        return started[-1]
+
+    yield train
+    for process in started:
+        process.kill()
+        process.communicate(timeout=LIMIT_S)
+
+
+def test_a_run_is_waited_for_watched_through_a_resize_and_shown_at_its_end(
+    terminal: Callable[..., Terminal], training: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    screen = terminal("watch", "runs/seen")
+    screen.shows(r"runs/seen: no run here[\s\S]*waiting for it")
+    process = training("train.virtual_ranks=2", "--nproc-per-node", "2")
+    run = RunDir(tmp_path / "runs" / "seen")
+    wait_for_step(run, 60, process)
+    seen = screen.shows(r"seen  running  2 workers[\s\S]*epoch [2-9]\d* of 300")
+    in_one_line = " ".join(seen.split())
+    assert re.search(r"step [\d,]+ of 7,800 · [\d,]+ samples/s · [\w ]+ left · waiting for data \d+ %", in_one_line)
+    assert re.search(r"training loss \d", seen)
+    assert re.search(r"validation accuracy \d+\.\d\d %", seen)
+    assert re.search("[\u2801-\u28ff]", seen)  # a curve
+    assert re.search(r"\n0 +(load|forward|backward|step|save|evaluate) +\d+ +\d+ % +\d+ MiB +\d+ % +\d+ s ago", seen)
+    assert re.search(r"checkpoint step-\d+: \d+ s ago", seen)
+    for width, height in ((50, 20), (20, 8), (160, 50)):
+        screen.tmux("resize-window", "-x", str(width), "-y", str(height))
+        time.sleep(1.2)
+        assert max(map(len, screen.tmux("capture-pane", "-p").splitlines())) <= width
+    screen.shows(r"seen  running  2 workers")
+    assert ostinato(tmp_path, "stop", str(run.path)).returncode == DONE
+    assert process.wait(timeout=LIMIT_S) == 75
+    assert screen.code() == DONE
+    last = screen.tmux("capture-pane", "-p")
+    assert "seen  stopped" in last
+    assert "Ctrl-C" not in last
+
+
+def test_ctrl_c_ends_the_looking_and_the_run_goes_on(
+    terminal: Callable[..., Terminal], training: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = training()
+    run = RunDir(tmp_path / "runs" / "seen")
+    reached = wait_for_step(run, 5, process)
+    screen = terminal("watch", "runs/seen")
+    screen.shows(r"seen  running")
+    screen.tmux("send-keys", "C-c")
+    assert screen.code() == DONE
+    assert wait_for_step(run, reached + 20, process) >= reached + 20
+    process.terminate()
+    assert process.wait(timeout=LIMIT_S) == 75
+    assert not [row for row in read_jsonl(run.events) if row["event"] in ("stop-requested", "failed")]
+
+
+@pytest.mark.skipif(not system_calls.available(), reason="needs strace: it sees what is opened")
+def test_looking_at_a_run_that_trains_opens_nothing_for_writing(training: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    process = training()
+    wait_for_step(RunDir(tmp_path / "runs" / "seen"), 5, process)
+    traced = ["strace", "-f", "-e", "trace=open,openat,creat,rename,unlink,mkdir", sys.executable, "-m", "launcher"]
+    looked = subprocess.run(
+        [*traced, "watch", "runs/seen", "--once"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=LIMIT_S
+    )
+    here = [line for line in looked.stderr.splitlines() if "seen/" in line]
+    assert "seen  running" in looked.stdout
+    assert any("heartbeats/" in line for line in here)
+    assert not [line for line in here if not re.search(r"open(at)?\(.*\bO_RDONLY\b", line)]  # it only reads
+    process.terminate()
+    assert process.wait(timeout=LIMIT_S) == 75
+
+
+def test_a_finished_run_is_shown_and_left(terminal: Callable[..., Terminal], killed: RunDir) -> None:
+    screen = terminal("watch", str(killed.path))
+    assert screen.code() == DONE
+    last = screen.tmux("capture-pane", "-p")
+    assert "killed  finished" in last
+    assert re.search(r"test  loss 0\.\d+ · accuracy \d\d\.\d\d %", last)
+
+
+def test_once_prints_one_plain_frame(killed: RunDir, folder: Path) -> None:
+    for words in (("--once",), ()):  # without a terminal it is the same
+        done = ostinato(folder, "watch", str(killed.path), *words)
+        assert (done.returncode, done.stderr) == (DONE, "")
+        assert done.stdout.startswith("killed  finished")
+        assert "\x1b" not in done.stdout
+        assert "step 78 of 78" in done.stdout
+
+
+def test_once_without_a_run_is_one_line(tmp_path: Path) -> None:
+    done = ostinato(tmp_path, "watch", "runs/none", "--once")
+    assert (done.returncode, done.stdout) == (BAD_CONFIG, "")
+    assert done.stderr == "ostinato: runs/none: no run here (it has no config.yaml)\n"
+
+
+def test_looking_writes_nothing(killed: RunDir, folder: Path) -> None:
+    def state() -> dict[str, tuple[int, int]]:
+        return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in [killed.path, *killed.path.rglob("*")]}
+
+    before = state()
+    assert ostinato(folder, "watch", str(killed.path), "--once").returncode == DONE
+    assert state() == before
