@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.config.load import load
-from trainer.errors import DIFFERENT, DONE, RunFolderError
+from trainer.errors import DIFFERENT, DONE
 from trainer.rundir import RunDir, read_json, read_jsonl
 
 # A row of metrics is looked at in this order: what comes first in a step is the cause of what comes later.
@@ -47,8 +47,7 @@ def differences(one: RunDir, two: RunDir) -> list[Difference]:
         RunFolderError: a folder is not a run.
     """
     for run in (one, two):
-        if not run.exists():
-            raise RunFolderError(f"{run.path}: no run here (it has no config.yaml)")
+        run.must_exist()
     found = [*_config(one, two), *_environment(one, two)]
     step = first_step(one, two)
     return [*found, step] if step is not None else found

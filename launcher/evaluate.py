@@ -86,8 +86,7 @@ def config_of(folder: RunDir, said: str) -> Config:
     Raises:
         RunFolderError: it is no run.
     """
-    if not folder.exists():
-        raise RunFolderError(f"{said}: no run here (it has no config.yaml)")
+    folder.must_exist(said)
     return load(folder.config).config
 
 

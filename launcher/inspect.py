@@ -49,8 +49,7 @@ def inspect(run: str, *, checkpoint: str | None = None, as_json: bool = False) -
         RunFolderError: it is no run, or has no such checkpoint.
     """
     folder = RunDir(run)
-    if not folder.exists():
-        raise RunFolderError(f"{folder.path}: no run here (it has no config.yaml)")
+    folder.must_exist()
     if checkpoint is not None:
         return _one(folder.checkpoints, checkpoint, as_json)
     found = examine(folder.checkpoints)

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from launcher.closing import looking
 from launcher.standing import look_at
 from trainer.errors import DONE, ConfigError, RunFolderError
 from trainer.rundir import RunDir
@@ -49,18 +50,13 @@ def follow_to_its_end(run: RunDir) -> bool:
 
 def _read(reader: _Reader, follow: bool) -> bool:
     """Print all; False: nobody wants to see the rest."""
-    try:
+    with looking():
         if follow:
             _follow(reader)
         else:
             reader.read_once()
         sys.stdout.flush()
         return True
-    except KeyboardInterrupt:
-        pass  # ends the looking
-    except BrokenPipeError:  # `| head` has seen enough
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return False
 
 

@@ -158,8 +158,7 @@ def read(run: RunDir) -> Facts:
         RunFolderError: it is no run, or cannot be read.
     """
     try:
-        if not run.exists():
-            raise RunFolderError(f"{run.path}: no run here (it has no config.yaml)")
+        run.must_exist()
         last: dict[str, Any] = {}
         requested = newest_event = None
         for row in newest_rows(run.events):

@@ -14,9 +14,9 @@ from trainer.errors import TrainingError
 from trainer.evaluate import evaluate, try_some
 from trainer.files import write_atomic
 from trainer.finished import Finished, data_of, open_run
+from trainer.outcome import Outcome, guarded
 from trainer.rundir import RunDir
 from trainer.seed import set_arithmetic
-from trainer.worker import Outcome, guarded
 
 
 def request(run: str, split: str, checkpoint: str, result: Path) -> str:

@@ -82,8 +82,7 @@ def open_run(path: str, checkpoint: str = BEST, world: World | None = None, *, a
         OstinatoError: the model or the task cannot be made.
     """
     run = RunDir(path)
-    if not run.exists():
-        raise RunFolderError(f"{path}: no run here (it has no config.yaml)")
+    run.must_exist(str(path))
     config = load(run.config).config
     world = world or alone(config)
     name, complaints, state = "", list[str](), dict[str, Any]()

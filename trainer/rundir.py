@@ -27,6 +27,7 @@ Folders are 0700 and files 0600. Nothing is written through a symbolic link; ``r
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,26 @@ class RunDir:
     def name(self) -> str:
         """The run's name: the folder's last part."""
         return self.path.name
+
+    def must_exist(self, said: str | None = None) -> None:
+        """Refuse a folder that is no run.
+
+        Args:
+            said: the path as it was typed.
+
+        Raises:
+            RunFolderError: it is none; the text names a run beside it that is called nearly so.
+        """
+        if self.exists():
+            return
+        import difflib  # only who is mistaken waits for it
+
+        typed = Path(said) if said is not None else self.path
+        with suppress(OSError):
+            runs = [folder.name for folder in self.path.absolute().parent.iterdir() if RunDir(folder).exists()]
+            if near := difflib.get_close_matches(self.name, runs, 1):
+                raise RunFolderError(f"{typed}: no run here (did you mean {typed.with_name(near[0])}?)")
+        raise RunFolderError(f"{typed}: no run here (it has no config.yaml)")
 
     def exists(self) -> bool:
         """Whether a run was created here: its config is the first file that is written."""

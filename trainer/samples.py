@@ -84,6 +84,7 @@ def look_at(job: Job, dataset: Any) -> list[Seen]:
     try:
         batches = eval_batches(dataset, size, seed=job.config.seed, bad=job.bad)
         for _, inputs, targets in itertools.islice(batches, max(1, LOOKED_AT // size)):
+            job.place.tick += 1
             if not isinstance(inputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
                 continue  # nothing of it could be read, or it is more than a tensor
             if targets.ndim != 1 or targets.is_floating_point():

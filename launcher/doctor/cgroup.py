@@ -7,6 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from launcher.memory import field
+
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -28,7 +30,7 @@ def memory_limit(proc: Path = PROC, cgroups: Path = CGROUPS) -> MemoryLimit | No
         ):
             limit, used = _number(folder / limit_name), _number(folder / used_name)
             if limit is not None and used is not None and limit < 1 << 60:  # version 1 says a huge number where it has no limit
-                found.append(MemoryLimit(limit, max(0, limit - max(0, used - _field(folder / "memory.stat", droppable)))))
+                found.append(MemoryLimit(limit, max(0, limit - max(0, used - field(folder / "memory.stat", droppable)))))
     return min(found, key=lambda one: one.left, default=None)
 
 
@@ -65,12 +67,3 @@ def _number(path: Path) -> int | None:
     with suppress(OSError, ValueError):
         return int(path.read_text())
     return None
-
-
-def _field(path: Path, name: str) -> int:
-    with suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
-            key, _, value = line.partition(" ")
-            if key == name:
-                return int(value)
-    return 0

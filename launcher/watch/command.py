@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from contextlib import suppress
 
 from rich.console import Console
 from rich.live import Live
 
+from launcher.closing import looking
 from launcher.watch.frame import frame
 from launcher.watch.glance import Glance, Looker
 from trainer.errors import DONE, RunFolderError
@@ -34,17 +33,12 @@ def watch(run: str, *, once: bool = False) -> int:
         RunFolderError: with `once`: no run, or it cannot be read.
     """
     looker = Looker(RunDir(run))
-    try:
+    with looking():
         if once or not sys.stdout.isatty():
             _print_once(looker)
         else:
             _print_last(_follow(looker))
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        pass  # ends the looking
-    except BrokenPipeError:  # `| head` has seen enough
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return DONE
 
 

@@ -206,3 +206,14 @@ def test_a_writer_that_is_stopped_holds_up_nobody_for_long(tmp_path: Path, monke
         fcntl.flock(other, fcntl.LOCK_EX)
         append_jsonl(path, {"step": 1})
     assert [row["step"] for row in read_jsonl(path)] == [1]
+
+
+def test_a_run_that_is_not_there_is_asked_for_by_a_name_that_is(tmp_path: Path) -> None:
+    for name in ("flowers", "stones"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text("")
+    with pytest.raises(RunFolderError, match=rf"^{tmp_path}/flower: no run here \(did you mean {tmp_path}/flowers\?\)$"):
+        RunDir(tmp_path / "flower").must_exist()
+    with pytest.raises(RunFolderError, match=r"^runs/else: no run here \(it has no config.yaml\)$"):
+        RunDir(tmp_path / "else").must_exist("runs/else")
+    RunDir(tmp_path / "stones").must_exist()
