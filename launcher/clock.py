@@ -9,7 +9,7 @@ import time
 
 from launcher import slurm_query
 from launcher.failure import Verdict
-from launcher.requests import Requests
+from launcher.requests import SPARE_S, Requests
 from launcher.requeue import job_id
 from launcher.sbatch import SIGNAL_MARGIN
 from trainer.config.load import load
@@ -96,7 +96,7 @@ def needed(grace_s: float, save_s: float, had_s: float) -> float:
         save_s: the slowest save so far.
         had_s: the turn's time: half of it is left for training, whatever a save takes.
     """
-    return min(grace_s + 2 * save_s, max(grace_s, had_s / 2))
+    return min(grace_s + 2 * save_s + min(SPARE_S, grace_s), max(grace_s, had_s / 2))
 
 
 def save_seconds(folder: RunDir) -> float:

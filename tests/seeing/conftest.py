@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.support.browser import browser as started
-from tests.support.jobs import DIGITS, LIMIT_S, ostinato, start, wait_for_step
+from tests.support.jobs import DIGITS, LIMIT_S, events, ostinato, start
+from tests.support.slurm_cluster import wait_until
 from trainer.rundir import RunDir
 
 QUICK = ("data.batch_size=48", "checkpoint.every_steps=10", "log.every_steps=1", "log.system_every_s=0.2", "log.tensorboard=false")
@@ -28,7 +29,7 @@ def killed(folder: Path) -> RunDir:
     run = RunDir(folder / "runs" / "killed")
     words = ("train", str(DIGITS), *QUICK, "train.epochs=3", "train.virtual_ranks=2", "run.name=killed")
     process = start(folder, *words, "--nproc-per-node", "2")
-    wait_for_step(run, 32, process)
+    wait_until("a checkpoint", lambda: bool(events(run, "checkpointed")), LIMIT_S)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=LIMIT_S)
     done = ostinato(folder, *words, "--nproc-per-node", "1")

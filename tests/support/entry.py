@@ -69,16 +69,25 @@ def slow_to_listen(folder: str) -> int:
 
 def last_rank_is_killed(folder: str) -> int:
     """The last rank dies by SIGKILL; the others notice and fail."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # they are asked to end as well, perhaps before they have noticed
+    _here(folder).write_text(json.dumps({"pid": os.getpid()}))
     if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+        _wait_for_the_others(folder)
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.02)
+    time.sleep(0.5)
     os._exit(4)
+
+
+def _wait_for_the_others(folder: str) -> None:
+    while len(list(Path(folder).glob("rank-*.json"))) < int(os.environ["WORLD_SIZE"]):
+        time.sleep(0.01)
 
 
 def last_rank_is_killed_and_others_hang(folder: str) -> int:
     """As above, but the others hear nothing any more."""
     if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
-        time.sleep(0.2)
+        _here(folder).write_text("")
+        _wait_for_the_others(folder)
         os.kill(os.getpid(), signal.SIGKILL)
     return deaf(folder)
 

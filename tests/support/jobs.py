@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,44 @@ def torchrun(folder: Path, workers: int, *arguments: str) -> subprocess.Complete
     return ostinato(folder, "--nproc-per-node", str(workers), "-m", "trainer", *arguments, module="torch.distributed.run")
 
 
-def wait_for_step(run: RunDir, step: int, process: subprocess.Popen[str]) -> int:
-    """Wait until the run's metrics have reached a step; the step that is reached."""
+def wait_for_step(run: RunDir, step: int, process: subprocess.Popen[str], attempt: int = 0) -> int:
+    """Wait until the metrics of an attempt, or of a later one, have reached a step; the step that is reached."""
     limit = time.monotonic() + LIMIT_S
     while time.monotonic() < limit:
-        reached = max((int(row["step"]) for row in read_jsonl(run.metrics)), default=0)
+        reached = max((int(row["step"]) for row in read_jsonl(run.metrics) if row["attempt"] >= attempt), default=0)
         if reached >= step:
             return reached
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
     raise AssertionError(f"step {step} was not reached")
+
+
+def slow_digits(free: int) -> str:
+    """An override: the digits, which are slow once a process has read so many micro-batches, until the run is told to hurry."""
+    return _slow("slow:SlowDigits", 0.5, free)
+
+
+def slow_images(free: int) -> str:
+    """An override: the noisy images, which are slow once a process has read so many, until the run is told to hurry."""
+    return _slow("noisy:SlowImages", 0.1, free)
+
+
+def _slow(target: str, seconds: float, free: int) -> str:
+    return f'data.train={{target: "tests.support.{target}", seconds: {seconds}, free: {free}, until: hurry}}'
+
+
+def hurry(folder: Path) -> None:
+    """Tell the slow runs that were started in a folder that there is nothing more to wait for."""
+    (folder / "hurry").touch()
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process handles a signal by now; until it does, the signal does what the system does with it."""
+    with suppress(OSError):  # it has ended
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        caught = next(line for line in lines if line.startswith("SigCgt:")).split()[1]
+        return bool(int(caught, 16) >> (number - 1) & 1)
+    return False
 
 
 def pid_of(run: RunDir, rank: int) -> int:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from tests.support.slow import Slow
+
 
 class NoisyImages:
     """Images with noise from python's, numpy's and torch's global generators; map-style."""
@@ -49,15 +51,15 @@ class PoisonedImages(NoisyImages):
 
 
 class SlowImages(NoisyImages):
-    """The same; each takes its time, and in later turns of a Slurm job `later` where that is said."""
+    """The same; each takes its time, as with `Slow`, and in later turns of a Slurm job `later` where that is said."""
 
-    def __init__(self, seconds: float, size: int = 200, later: float | None = None) -> None:
+    def __init__(self, seconds: float, size: int = 200, later: float | None = None, free: int = 0, until: str | None = None) -> None:
         super().__init__(size)
         again = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-        self.seconds = later if later is not None and again else seconds
+        self.slow = Slow(later if later is not None and again else seconds, free, until)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        time.sleep(self.seconds)
+        self.slow()
         return super().__getitem__(index)
 
 

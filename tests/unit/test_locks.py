@@ -85,8 +85,8 @@ def test_a_new_start_is_kept_out_while_a_worker_lives_and_its_process_is_named(t
 
 
 def test_a_new_start_waits_until_the_last_worker_has_ended(tmp_path: Path, orphan: subprocess.Popen[str]) -> None:
-    killer = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {orphan.pid}"])
     begun = time.monotonic()
+    killer = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -9 {orphan.pid}"])
     Fence.wait(tmp_path / "fence", 30)
     assert time.monotonic() - begun >= 0.4
     orphan.wait(timeout=10)

@@ -90,20 +90,24 @@ def test_a_save_that_cannot_be_done_in_the_grace_period_is_foreseen(tmp_path: Pa
 
 
 def test_a_stop_needs_two_saves_each_written_and_read_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    run = RunDir(tmp_path / "run")
-    run.create()
     wide = {"target": "mlp", "in_features": 64, "num_classes": 4, "hidden": 2500, "depth": 2}
     job = make_job(model=wide, optimizer={"target": "adamw", "lr": 0.1})
-    room.preflight(run.checkpoints, job, 1e-6)
-    match = re.match(r"a stop may need up to (\S+) s here", caplog.records[0].getMessage())
-    assert match
-    saver = Saver(run, job.config, job.world, 0)
-    began = time.monotonic()
-    for _ in range(2):
-        saver.save(job, None)
-    saver.wait()
-    took = time.monotonic() - began
-    assert took / 20 < float(match[1]) < took * 20  # the same kind of number; the disk is not ours alone
+    said, took = [], []
+    for _ in range(3):  # the disk is not ours alone
+        caplog.clear()
+        run = RunDir(tmp_path / f"run-{len(said)}")
+        run.create()
+        room.preflight(run.checkpoints, job, 1e-6)
+        match = re.match(r"a stop may need up to (\S+) s here", caplog.records[0].getMessage())
+        assert match
+        said.append(float(match[1]))
+        saver = Saver(run, job.config, job.world, 0)
+        began = time.monotonic()
+        for _ in range(2):
+            saver.save(job, None)
+        saver.wait()
+        took.append(time.monotonic() - began)
+    assert min(took) / 20 < min(said) < min(took) * 20  # the same kind of number
 
 
 def test_a_file_with_a_checkpoints_name_does_not_stand_in_the_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -35,12 +36,19 @@ def reading() -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
 
 
 def gone(processes: list[psutil.Process], within_s: float = 5.0) -> bool:
-    """Whether they all end in time; one that only waits to be reaped has ended."""
+    """Whether they all end in time."""
     end = time.monotonic() + within_s
     while time.monotonic() < end:
-        if not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes):
+        if not any(map(lives, processes)):
             return True
         time.sleep(0.02)
+    return False
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs, and does not only wait to be reaped."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 
@@ -70,7 +78,11 @@ def test_a_rank_has_its_own_and_takes_them_with_it() -> None:
     (pids, inputs), (others, same_inputs) = run_ranks(read_some, 2)
     assert inputs == same_inputs
     assert not set(pids) & set(others)
-    assert gone([psutil.Process(pid) for pid in (*pids, *others) if psutil.pid_exists(pid)])
+    left = []
+    for pid in (*pids, *others):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            left.append(psutil.Process(pid))
+    assert gone(left)
 
 
 def test_a_daemonic_process_may_have_them() -> None:

@@ -156,8 +156,8 @@ def test_a_second_ctrl_c_ends_everything_at_once(node):
     time.sleep(0.3)
     start = time.monotonic()
     started.process.send_signal(signal.SIGINT)
-    result = started.result(timeout=10)
-    assert time.monotonic() - start < 3
+    result = started.result()
+    assert time.monotonic() - start < 15  # the grace would be 28 s
     assert result["abandoned"]
     assert gone(pids)
 
@@ -172,13 +172,14 @@ def test_no_worker_survives_a_killed_launcher(node):
 def test_the_death_of_a_worker_is_told_by_its_signal_and_its_peers_by_their_exit_codes(node):
     result = node("last_rank_is_killed", 3).result()
     assert [end["exit_code"] for end in result["ends"]][2] == -signal.SIGKILL
-    assert all(end["exit_code"] in (4, -signal.SIGTERM) for end in result["ends"][:2])
+    assert [end["exit_code"] for end in result["ends"]][:2] == [4, 4]
 
 
 def test_peers_that_hang_after_a_death_are_ended_in_seconds(node):
     started = node("last_rank_is_killed_and_others_hang", 2)
+    wait_until(lambda: started.rank(0)["pid"])
     start = time.monotonic()
-    result = started.result(timeout=30)
+    result = started.result()
     assert time.monotonic() - start < 15
     assert [end["by_launcher"] for end in result["ends"]] == [True, False]
     assert [end["exit_code"] for end in result["ends"]] == [-signal.SIGKILL, -signal.SIGKILL]

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.support.command import ostinato, started
+from tests.support.jobs import catches
 
 CONFIG = """
 model: {target: mlp, in_features: 64, num_classes: 10}
@@ -92,9 +93,11 @@ def test_a_gpu_that_is_not_there_is_told_before_anything_is_created(folder):
 
 def test_ctrl_c_before_there_is_a_run_ends_at_once_and_leaves_nothing_running(folder):
     process = started(["train", "quick.yaml", "--nproc-per-node", "2"], cwd=folder)
-    time.sleep(0.6)  # torch is being loaded
+    end = time.monotonic() + 60
+    while not catches(process.pid, signal.SIGHUP) and time.monotonic() < end:  # once it hears that, it hears all
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)  # whoever were left would hold the pipe
+    _, stderr = process.communicate(timeout=60)  # whoever were left would hold the pipe
     assert process.returncode in (-signal.SIGINT, 75), stderr  # 75: this machine is quick, and there was a run already
     assert "Traceback" not in stderr
 

@@ -47,9 +47,10 @@ def held(path: Path, seconds: float) -> subprocess.Popen[str]:
     return process
 
 
-def test_a_stop_takes_its_grace_and_two_saves_but_never_more_than_half_of_a_turn() -> None:
-    assert needed(30, 0, 3600) == 30
-    assert needed(30, 100, 3600) == 230
+def test_a_stop_takes_its_grace_and_two_saves_and_what_is_spare_but_never_more_than_half_of_a_turn() -> None:
+    assert needed(30, 0, 3600) == 30 + SPARE_S
+    assert needed(30, 100, 3600) == 230 + SPARE_S
+    assert needed(2, 5, 3600) == 12 + 2
     assert needed(30, 100, 240) == 120
     assert needed(30, 100, 40) == 30
 
@@ -78,7 +79,7 @@ def test_a_save_that_is_measured_while_the_clock_runs_brings_the_alarm_forward(
         assert requests.signals == [signal.SIGUSR2]
         assert requests.time_is_up
         assert clock.reason(Verdict(STOPPED)) == "time limit"
-        assert ends - time.time() > 2  # half a second, had nobody looked again
+        assert ends - time.time() > 2  # one second, had nobody looked again
 
 
 def test_all_have_left_in_the_grace_or_with_the_jobs_time_whichever_it_is_that_ends() -> None:

@@ -76,9 +76,8 @@ def run_in(path: Path) -> RunDir:
     run.lock.write_text("process 41 on elsewhere\n")
     for rank in range(2):
         beat = {"rank": rank, "attempt": 0, "time": time.time(), "monotonic": 9.0, "moved": 9.0, "phase": "forward", "step": 30, "epoch": 0}
-        write_json(
-            run.heartbeat(rank), {**beat, "cpu_percent": 50.0, "rss_bytes": 2**28, "gpu_bytes": None, "waited_s": 1.0, "worked_s": 3.0}
-        )
+        figures = {"cpu_percent": 50.0, "rss_bytes": 2**28, "gpu_bytes": None, "waited_s": 1.0, "worked_s": 3.0}
+        run.heartbeat(rank).write_text(json.dumps({**beat, **figures}))  # not write_json: a busy disk would make it an old one
     return run
 
 
