@@ -120,7 +120,14 @@ def causes(chosen: random.Random) -> list[Cause]:
         Cause("an import that fails", 2, r"nonexistent_library", model="broken_module:Net", modules=broken),
         Cause("an import that fails on one node", 2, r"no driver on this node", model="one_node:Net", modules=one_node),
         Cause("a full disk", 5, r"No space left", disk="200k"),
-        Cause("no usable checkpoint", 3, r"none of the \d+ checkpoints can be used", before=cut_checkpoints),
+        Cause(
+            "no usable checkpoint",
+            3,
+            r"none of the \d+ checkpoints can be used",
+            images="tests.support.noisy:SlowImages",
+            images_arguments=", seconds: 0.1, free: 64",  # eight steps: its checkpoints are met before its end
+            before=cut_checkpoints,
+        ),
     ]
 
 

@@ -19,7 +19,7 @@ from trainer.config.schema import Config
 from trainer.errors import LOST
 from trainer.rundir import RunDir, read_jsonl
 
-GONE_AFTER_S = 1.0
+GONE_AFTER_S = 10.0
 HANG_S = 90.0
 KILLS_A_RUN = 4
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
-
-import psutil
 
 from tests.chaos.workload import LAST_STEP, STEPS_PER_EPOCH, newest_step
 from tests.support.family import Family
+from tests.support.jobs import catches
 from trainer.rundir import RunDir
+from trainer.stop import SIGNALS
 
 POLL_S = 0.002
-# Python's own start: until its first line runs, no program can do anything about a signal, and nothing is there to be lost.
-INTERPRETER_CPU_S = 0.12
 
 
 def wait_for(moment: str, family: Family, run: RunDir, start_s: float, chosen: random.Random) -> bool:
@@ -59,11 +56,8 @@ class _Watch:
         return self.until(lambda: time.monotonic() > until)
 
     def awake(self) -> bool:
-        """Whether the launcher's python has begun with the launcher."""
-        with suppress(psutil.Error):
-            times = psutil.Process(self.family.launcher.pid).cpu_times()
-            return bool(times.user + times.system > INTERPRETER_CPU_S)
-        return False
+        """Whether the launcher listens. Before that no program can do anything about a signal, and nothing is there to be lost."""
+        return all(catches(self.family.launcher.pid, number) for number in SIGNALS)
 
 
 def _start_up(watch: _Watch, chosen: random.Random) -> bool:

@@ -14,6 +14,7 @@ import yaml
 from tests.project.test_commands_in_the_docs import commands
 from tests.support.containers import Engine
 from tests.support.jobs import ROOT, environment, events, weights
+from tests.support.slurm_machine import free_ports
 from trainer.rundir import RunDir, read_jsonl
 
 pytestmark = pytest.mark.timeout(1800)
@@ -38,7 +39,7 @@ def test_the_commands_of_the_page_work_one_after_another(engine: Engine, tmp_pat
     for name in CONTEXT:  # with their times, so that the builder finds its layers
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, tmp_path / name)
     path = f"{engine.bin}{os.pathsep}{os.environ['PATH']}"
-    env = environment(PATH=path, TENSORBOARD_PORT=str(20000 + os.getpid() % 10000))
+    env = environment(PATH=path, TENSORBOARD_PORT=str(free_ports(1)[0]))
     said, long, strict = {}, RunDir(tmp_path / "runs" / "long"), RunDir(tmp_path / "runs" / "strict")
     try:
         for command in commands(PAGE):
@@ -73,7 +74,8 @@ def test_the_compose_file_has_the_services_of_the_page() -> None:
     assert all(port.startswith("127.0.0.1:") for port in services["tensorboard"]["ports"]), "nobody else's business"
 
 
-def test_what_compose_trains_has_the_bits_of_one_node_with_two_workers(engine: Engine, runs: Path) -> None:
+def test_what_compose_trains_has_the_bits_of_one_node_with_two_workers(engine: Engine, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engine.env, "TENSORBOARD_PORT", str(free_ports(1)[0]))
     assert engine.end(engine.start("alone", runs, "train", "configs/digits.yaml", "hardware.threads=1", "--nproc-per-node", "2")) == 0
     try:
         engine.run("compose", "-f", str(COMPOSE), "up", "-d")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,24 +10,29 @@ from pathlib import Path
 import pytest
 
 from tests.support.containers import HARD, Engine
-from tests.support.jobs import DIGITS, SHORT, events, ostinato, rows, weights
+from tests.support.jobs import DIGITS, ROOT, SHORT, catches, events, hurry, ostinato, rows, weights
 from trainer.environment import changes
 from trainer.rundir import RunDir, read_json, read_jsonl
 
 pytestmark = pytest.mark.timeout(1800)
 
 TRAIN = ("train", "configs/digits.yaml", *SHORT, "train.virtual_ranks=2", "hardware.threads=1")
+# The digits of a user's own module, which are slow after some steps: so a run is met in its midst, however fast the machine is.
+SLOW = 'data.train={target: "slow:SlowDigits", seconds: 0.5, free: 20, until: runs/hurry}'
+WITH_SLOW = (*HARD, "-v", f"{ROOT}/tests/support/slow.py:/work/slow.py:ro")
 TWO = ("--nproc-per-node", "2")
 TOGETHER = ("--nnodes", "2", "--rdzv-endpoint", "node0:29400", "--nproc-per-node", "1")
 # Longer than any test, with a checkpoint only where one is asked for.
 LONG = ("train", "configs/digits.yaml", "train.epochs=5000", "checkpoint.every_steps=100000", "log.every_steps=1")
+# Any process may end while it is looked at.
 FORK_SERVERS = """
-import psutil
+import contextlib, psutil
 for process in psutil.process_iter():
-    if process.ppid() == 1 and process.status() != "zombie" and "forkserver" in " ".join(process.cmdline()):
-        process.kill()
+    with contextlib.suppress(psutil.Error):
+        if process.ppid() == 1 and process.status() != "zombie" and "forkserver" in " ".join(process.cmdline()):
+            process.kill()
 """
-PIDS = "import psutil; print(*(process.pid for process in psutil.process_iter() if process.ppid() != 0))"
+PIDS = "import psutil; print(*(process.pid for process in psutil.process_iter(['ppid']) if process.info['ppid'] != 0))"
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +90,15 @@ def test_a_run_that_has_nowhere_to_be_is_refused(engine: Engine) -> None:
 
 
 def test_stopped_as_process_1_it_leaves_a_checkpoint_and_the_same_command_goes_on(engine: Engine, whole: RunDir, runs: Path) -> None:
-    command = (*TRAIN, "checkpoint.every_steps=1000", "supervision.grace_s=60", *TWO)
+    command = (*TRAIN, "checkpoint.every_steps=1000", "supervision.grace_s=60", SLOW, *TWO)
     run = RunDir(runs / "digits")
-    name = engine.start("stopped", runs, *command)
+    name = engine.start("stopped", runs, *command, options=WITH_SLOW)
     engine.wait_until(lambda: step_of(run) >= 7, name)
     engine.run("stop", "-t", "60", name)
+    hurry(runs)
     assert engine.end(name) == 75
     stopped = events(run, "stopped")[0]["step"]
-    assert engine.end(engine.start("goes-on", runs, *command)) == 0
+    assert engine.end(engine.start("goes-on", runs, *command, options=WITH_SLOW)) == 0
     assert int(events(run, "resumed")[0]["checkpoint"][5:13]) == stopped
     assert weights(run) == weights(whole)
     assert rows(run) == rows(whole)
@@ -99,7 +106,8 @@ def test_stopped_as_process_1_it_leaves_a_checkpoint_and_the_same_command_goes_o
 
 def test_a_stop_in_the_first_moment_is_heard(engine: Engine, runs: Path) -> None:
     name = engine.start("early", runs, *LONG)
-    engine.python(name, "import json")  # takes as long as the launcher needs until it listens, far less than until it trains
+    pid = engine.inspect(name)["State"]["Pid"]
+    engine.wait_until(lambda: catches(pid, signal.SIGTERM), name)
     began = time.monotonic()
     engine.run("stop", "-t", "60", name)
     assert time.monotonic() - began < 50, "it was killed"
@@ -108,11 +116,13 @@ def test_a_stop_in_the_first_moment_is_heard(engine: Engine, runs: Path) -> None
 
 def test_killed_with_its_container_a_run_goes_on_from_its_last_checkpoint(engine: Engine, whole: RunDir, runs: Path) -> None:
     run = RunDir(runs / "digits")
-    name = engine.start("killed", runs, *TRAIN, *TWO)
+    command = (*TRAIN, SLOW, *TWO)
+    name = engine.start("killed", runs, *command, options=WITH_SLOW)
     engine.wait_until(lambda: step_of(run) >= 12, name)
     engine.run("kill", "-s", "KILL", name)
+    hurry(runs)
     assert engine.end(name) == 137
-    assert engine.end(engine.start("after", runs, *TRAIN, *TWO)) == 0
+    assert engine.end(engine.start("after", runs, *command, options=WITH_SLOW)) == 0
     assert len(events(run, "resumed")) == 1
     assert weights(run) == weights(whole)
 
@@ -143,12 +153,19 @@ def test_two_containers_of_which_one_is_stopped_both_leave_and_go_on_together(
     engine: Engine, whole: RunDir, runs: Path, network: str
 ) -> None:
     run = RunDir(runs / "digits")
-    command = (*TRAIN, "checkpoint.every_steps=1000", "supervision.grace_s=60", *TOGETHER)
-    nodes = [engine.start(f"node{rank}", runs, *command, "--node-rank", str(rank), network=network) for rank in (0, 1)]
+    command = (*TRAIN, "checkpoint.every_steps=1000", "supervision.grace_s=60", SLOW, *TOGETHER)
+
+    def started() -> list[str]:
+        return [
+            engine.start(f"node{rank}", runs, *command, "--node-rank", str(rank), network=network, options=WITH_SLOW) for rank in (0, 1)
+        ]
+
+    nodes = started()
     engine.wait_until(lambda: step_of(run) >= 7, nodes[0])
     engine.run("stop", "-t", "60", nodes[1])
+    hurry(runs)
     assert [engine.end(node) for node in nodes] == [75, 75]
-    nodes = [engine.start(f"node{rank}", runs, *command, "--node-rank", str(rank), network=network) for rank in (0, 1)]
+    nodes = started()
     assert [engine.end(node) for node in nodes] == [0, 0]
     assert weights(run) == weights(whole)
     assert rows(run) == rows(whole)

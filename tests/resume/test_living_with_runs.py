@@ -13,7 +13,21 @@ import psutil
 import pytest
 
 from launcher.stopping import stop
-from tests.support.jobs import DIGITS, LIMIT_S, environment, events, kill_all, ostinato, pid_of, rows, start, wait_for_step, weights
+from tests.support.jobs import (
+    DIGITS,
+    LIMIT_S,
+    environment,
+    events,
+    hurry,
+    kill_all,
+    ostinato,
+    pid_of,
+    rows,
+    slow_digits,
+    start,
+    wait_for_step,
+    weights,
+)
 from trainer.errors import DONE, STOPPED, TRAINING_FAILED
 from trainer.rundir import RunDir
 
@@ -26,6 +40,7 @@ SETTINGS = (
     "hardware.threads=1",
 )
 TRAIN = ("train", str(DIGITS), *SETTINGS, "--nproc-per-node", "2")
+SLOW = slow_digits(free=20)
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +72,12 @@ def test_a_run_is_seen_stopped_and_goes_on_from_another_folder_to_the_same_weigh
     home.mkdir()
     away.mkdir()
     run = RunDir(home / "runs" / "digits")
-    training = start(home, *TRAIN)
+    training = start(home, *TRAIN, SLOW)
     wait_for_step(run, 12, training)
     found = status(home)
     assert (found["state"], found["process"], found["epochs"], found["of"]) == ("running", training.pid, 6, 26 * 6)
     assert stop([str(run.path)]) == DONE
+    hurry(home)
     _, err = training.communicate(timeout=LIMIT_S)
     assert training.returncode == STOPPED, err
     found = status(home)
@@ -84,10 +100,11 @@ def test_a_run_is_seen_stopped_and_goes_on_from_another_folder_to_the_same_weigh
 
 def test_logs_are_followed_through_a_restart_to_the_end_of_the_run(tmp_path: Path, whole: RunDir) -> None:
     run, out = RunDir(tmp_path / "runs" / "digits"), tmp_path / "out.txt"
-    training = start(tmp_path, *TRAIN)
+    training = start(tmp_path, *TRAIN, SLOW)
     wait_for_step(run, 12, training)
     following = follow(tmp_path, out)
     psutil.Process(pid_of(run, 1)).kill()
+    hurry(tmp_path)
     _, err = training.communicate(timeout=LIMIT_S)
     assert training.returncode == DONE, err
     assert following.wait(LIMIT_S) == DONE
@@ -105,9 +122,10 @@ def test_logs_are_followed_through_a_restart_to_the_end_of_the_run(tmp_path: Pat
 
 def test_a_killed_run_is_lost_and_resumed_under_another_name_with_a_place_of_its_own(tmp_path: Path, whole: RunDir) -> None:
     run = RunDir(tmp_path / "runs" / "digits")
-    training = start(tmp_path, *TRAIN)
+    training = start(tmp_path, *TRAIN, SLOW)
     wait_for_step(run, 12, training)
     kill_all(training)
+    hurry(tmp_path)
     assert status(tmp_path)["state"] == "lost"
     moved = RunDir(tmp_path / "kept: mine #1" / "another")
     moved.path.parent.mkdir()

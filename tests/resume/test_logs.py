@@ -16,7 +16,20 @@ import psutil
 import pytest
 
 from tests.support import event_files
-from tests.support.jobs import DIGITS, ROOT, environment, events, ostinato, pid_of, rows, start, wait_for_step, weights
+from tests.support.jobs import (
+    DIGITS,
+    ROOT,
+    environment,
+    events,
+    hurry,
+    ostinato,
+    pid_of,
+    rows,
+    slow_digits,
+    start,
+    wait_for_step,
+    weights,
+)
 from trainer.metrics.options import curves, final_metrics
 from trainer.rundir import RunDir, read_json, read_jsonl
 
@@ -46,11 +59,12 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """The same on two workers, stopped in the second epoch, then on one; it draws everything."""
     folder = tmp_path_factory.mktemp("drawn")
-    command = ("train", str(DIGITS), *SETTINGS, *EVERYTHING)
+    command = ("train", str(DIGITS), *SETTINGS, *EVERYTHING, slow_digits(free=STEPS + 10))
     run = RunDir(folder / "runs" / "digits")
     first = start(folder, *command, "--nproc-per-node", "2")
     wait_for_step(run, STEPS + 3, first)
     first.send_signal(signal.SIGTERM)
+    hurry(folder)
     out, err = first.communicate(timeout=120)
     assert first.returncode == 75, (out, err)
     again = ostinato(folder, *command, "--nproc-per-node", "1")
@@ -145,11 +159,13 @@ def test_the_table_for_spreadsheets_has_the_rows_of_both_attempts(drawn: RunDir)
 
 
 def test_a_killed_run_has_nothing_twice(tmp_path: Path, plain: RunDir) -> None:
-    command = ("train", str(DIGITS), *SETTINGS, *EVERYTHING, "checkpoint.every_steps=5", "supervision.max_restarts=0")
+    slow = slow_digits(free=2 * (2 * STEPS + 12))  # the one worker reads for both virtual ranks
+    command = ("train", str(DIGITS), *SETTINGS, *EVERYTHING, slow, "checkpoint.every_steps=5", "supervision.max_restarts=0")
     run = RunDir(tmp_path / "runs" / "digits")
     first = start(tmp_path, *command)
     wait_for_step(run, 2 * STEPS + 9, first)
     psutil.Process(pid_of(run, 0)).kill()
+    hurry(tmp_path)
     first.communicate(timeout=120)
     again = ostinato(tmp_path, *command)
     assert again.returncode == 0, again.stderr
@@ -192,11 +208,12 @@ exit $code
 
 
 def test_a_board_and_wandb_on_full_disks_and_a_table_that_cannot_be_written_cost_nothing_else(tmp_path: Path, plain: RunDir) -> None:
-    command = ("train", str(DIGITS), *SETTINGS)
+    command = ("train", str(DIGITS), *SETTINGS, slow_digits(free=20))
     run = RunDir(tmp_path / "runs" / "digits")
     first = start(tmp_path, *command, *NOTHING)
     wait_for_step(run, 3, first)
     first.send_signal(signal.SIGTERM)
+    hurry(tmp_path)
     out, err = first.communicate(timeout=120)
     assert first.returncode == 75, (out, err)
     run.metrics_table.unlink()
@@ -230,11 +247,12 @@ def test_wandb_that_is_not_installed_is_refused_before_anything_is_created(tmp_p
 
 
 def test_wandb_gets_the_config_and_every_row_once_and_nothing_else(tmp_path: Path, plain: RunDir) -> None:
-    command = ("train", str(DIGITS), *SETTINGS, "log.wandb=project")
+    command = ("train", str(DIGITS), *SETTINGS, "log.wandb=project", slow_digits(free=STEPS + 10))
     run = RunDir(tmp_path / "runs" / "digits")
     first = start(tmp_path, *command, "--nproc-per-node", "2", WANDB_MODE="offline", HOME=str(tmp_path))
     wait_for_step(run, STEPS + 3, first)
     first.send_signal(signal.SIGTERM)
+    hurry(tmp_path)
     out, err = first.communicate(timeout=120)
     assert first.returncode == 75, (out, err)
     second = start(tmp_path, *command, WANDB_MODE="offline", HOME=str(tmp_path))

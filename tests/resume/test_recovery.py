@@ -10,31 +10,40 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.support.jobs import DIGITS, SHORT, events, ostinato, rows, start, wait_for_step, weights
+from tests.support.jobs import DIGITS, SHORT, events, hurry, ostinato, rows, slow_digits, start, wait_for_step, weights
 from trainer.checkpoint import store
 from trainer.rundir import RunDir, read_json, write_json
 
-ALONE = ("train", str(DIGITS), *SHORT)
+ALONE = ("train", str(DIGITS), *SHORT, slow_digits(free=40))
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> RunDir:
-    """A run that was stopped in its second epoch, with several checkpoints."""
-    run = RunDir(tmp_path / "runs" / "digits")
-    process = start(tmp_path, *ALONE, "checkpoint.keep_last=9")
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a run was stopped in its second epoch, with several checkpoints."""
+    folder = tmp_path_factory.mktemp("stopped")
+    run = RunDir(folder / "runs" / "digits")
+    process = start(folder, *ALONE, "checkpoint.keep_last=9")
     wait_for_step(run, 34, process)
     process.send_signal(signal.SIGTERM)
+    hurry(folder)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
     assert len(store.names(run.checkpoints)) >= 3
-    return run
+    return folder
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, stopped_once: Path) -> RunDir:
+    """A copy of that run, to do with it what one likes."""
+    shutil.copytree(stopped_once, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return RunDir(tmp_path / "runs" / "digits")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The weights of the run that nobody touched."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    assert ostinato(folder, *ALONE).returncode == 0
+    assert ostinato(folder, "train", str(DIGITS), *SHORT).returncode == 0
     return weights(RunDir(folder / "runs" / "digits"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.jobs import DIGITS, LIMIT_S, environment, events, kill_all, ostinato, rows, start, weights
+from tests.support.jobs import DIGITS, LIMIT_S, environment, events, hurry, kill_all, ostinato, rows, slow_digits, start, weights
 from trainer.checkpoint import store
 from trainer.rundir import RunDir
 
@@ -29,7 +29,10 @@ SMALL = (
     "checkpoint.every_steps=1",
     "checkpoint.keep_last=999",
     "supervision.max_restarts=0",
+    slow_digits(free=10),  # it is met before its end, however fast the machine is
 )
+# Three steps at once for each start, as it reads once before them: three starts are not through.
+SLOW = slow_digits(free=4)
 
 
 def wait_for_write(run: RunDir, after: int, process: subprocess.Popen[str]) -> str:
@@ -60,7 +63,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 def test_a_kill_while_a_checkpoint_is_written_loses_only_that_one(tmp_path: Path, undisturbed: RunDir) -> None:
     run, reached = RunDir(tmp_path / "runs" / "digits"), 0
     for _ in range(3):
-        process = start(tmp_path, *LARGE)
+        process = start(tmp_path, *LARGE, SLOW)
         broken_off = wait_for_write(run, reached + 1, process)
         kill_all(process)
         said = acknowledged(run)
@@ -72,7 +75,8 @@ def test_a_kill_while_a_checkpoint_is_written_loses_only_that_one(tmp_path: Path
         reached = store.step_of(newest)
         assert reached >= store.step_of(broken_off) - 1
         assert reached >= max(store.step_of(name) for name in said)
-    done = ostinato(tmp_path, *LARGE)
+    hurry(tmp_path)
+    done = ostinato(tmp_path, *LARGE, SLOW)
     assert done.returncode == 0, done.stderr
     assert len(events(run, "resumed")) == 3
     assert weights(run) == weights(undisturbed)
@@ -82,9 +86,10 @@ def test_a_kill_while_a_checkpoint_is_written_loses_only_that_one(tmp_path: Path
 
 def test_a_stop_during_a_save_ends_with_75_and_both_saves_whole(tmp_path: Path, undisturbed: RunDir) -> None:
     run = RunDir(tmp_path / "runs" / "digits")
-    process = start(tmp_path, *LARGE)
-    being_written = wait_for_write(run, 3, process)
+    process = start(tmp_path, *LARGE, SLOW)
+    being_written = wait_for_write(run, 1, process)
     process.send_signal(signal.SIGTERM)
+    hurry(tmp_path)
     _, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 75, err
     (stopped,) = events(run, "stopped")
@@ -95,7 +100,7 @@ def test_a_stop_during_a_save_ends_with_75_and_both_saves_whole(tmp_path: Path, 
     for name in names:
         store.verify(run.checkpoints / name)
     assert not list(run.checkpoints.glob(".partial-*"))
-    assert ostinato(tmp_path, *LARGE).returncode == 0
+    assert ostinato(tmp_path, *LARGE, SLOW).returncode == 0
     assert weights(run) == weights(undisturbed)
 
 
@@ -124,6 +129,7 @@ def begun(tmp_path: Path) -> tuple[RunDir, int]:
     process = start(tmp_path, *SMALL)
     wait_for_write(run, 2, process)
     kill_all(process)
+    hurry(tmp_path)
     for half in run.checkpoints.glob(".partial-*"):  # the kill may have met a write: its half would not fit on the small disk
         shutil.rmtree(half)
     names = store.names(run.checkpoints)
@@ -204,6 +210,7 @@ def test_a_run_whose_config_was_changed_by_hand_refuses_its_checkpoints_and_goes
     run = RunDir(tmp_path / "runs" / "digits")
     wait_for_write(run, 2, process)
     kill_all(process)
+    hurry(tmp_path)
     names = store.names(run.checkpoints)
     text = run.config.read_text()
     assert "lr: 0.05" in text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 import shutil
 import signal
-import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +15,7 @@ import pytest
 from torch.distributed import PrefixStore, TCPStore
 
 from tests.support.jobs import LIMIT_S, events, pid_of, start, wait_for_step
+from tests.support.slurm_machine import free_ports
 from tests.support.submitted import nothing_is_lost, same, whole_run, write_config
 from trainer.rundir import RunDir
 
@@ -24,12 +25,6 @@ pytestmark = pytest.mark.timeout(600)  # on a busy machine each start takes its 
 @pytest.fixture
 def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return whole_run(tmp_path_factory.getbasetemp())
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def node(folder: Path, rank: int, port: int, *more: str, nodes: int = 2, workers: int = 1) -> subprocess.Popen[str]:
@@ -54,7 +49,7 @@ def ends(*processes: subprocess.Popen[str]) -> list[tuple[int, str, str]]:
 
 def test_two_machines_lose_a_worker_are_stopped_and_go_on_to_the_bits_of_one(tmp_path: Path, whole: RunDir) -> None:
     write_config(tmp_path, seconds=0.01)
-    run, port = RunDir(tmp_path / "runs" / "c"), free_port()
+    run, port = RunDir(tmp_path / "runs" / "c"), free_ports(1)[0]
     first, second = node(tmp_path, 0, port), node(tmp_path, 1, port)
     wait_for_step(run, 6, first)
     listening = {rank: listens(process.pid) for rank, process in ((0, first), (1, second))}
@@ -81,7 +76,7 @@ def listens(pid: int) -> set[tuple[str, int]]:
 
 def test_a_machine_that_is_lost_ends_the_others_and_the_same_commands_go_on(tmp_path: Path, whole: RunDir) -> None:
     write_config(tmp_path, seconds=0.01)
-    run, port = RunDir(tmp_path / "runs" / "c"), free_port()
+    run, port = RunDir(tmp_path / "runs" / "c"), free_ports(1)[0]
     first, second = node(tmp_path, 0, port), node(tmp_path, 1, port)
     wait_for_step(run, 6, first)
     second.kill()
@@ -106,7 +101,7 @@ def test_a_machine_that_is_lost_ends_the_others_and_the_same_commands_go_on(tmp_
 
 def test_numbers_that_do_not_fit_are_refused_on_both(tmp_path: Path) -> None:
     write_config(tmp_path)
-    port = free_port()
+    port = free_ports(1)[0]
     told = ends(node(tmp_path, 0, port), node(tmp_path, 1, port, workers=2))
     assert [code for code, _, _ in told] == [2, 2], told
     for _, _, err in told:
@@ -117,7 +112,7 @@ def test_numbers_that_do_not_fit_are_refused_on_both(tmp_path: Path) -> None:
 
 def test_a_rank_that_is_taken_is_refused_and_the_job_goes_on(tmp_path: Path) -> None:
     write_config(tmp_path, seconds=0.1)
-    run, port = RunDir(tmp_path / "runs" / "c"), free_port()
+    run, port = RunDir(tmp_path / "runs" / "c"), free_ports(1)[0]
     first, second = node(tmp_path, 0, port, "train.epochs=2"), node(tmp_path, 1, port, "train.epochs=2")
     wait_for_step(run, 1, first)  # about ten seconds are left
     [(code, _, err)] = ends(node(tmp_path, 1, port, "train.epochs=2"))
@@ -128,11 +123,11 @@ def test_a_rank_that_is_taken_is_refused_and_the_job_goes_on(tmp_path: Path) -> 
 
 def test_a_machine_that_never_comes_is_named(tmp_path: Path) -> None:
     write_config(tmp_path)
-    port = free_port()
+    port = free_ports(1)[0]
     told = ends(
         node(tmp_path, 0, port, "supervision.start_within_s=8", "train.virtual_ranks=3", nodes=3),
         node(tmp_path, 2, port, "supervision.start_within_s=8", "train.virtual_ranks=3", nodes=3),
-        node(tmp_path, 1, free_port(), "supervision.start_within_s=1"),
+        node(tmp_path, 1, free_ports(1)[0], "supervision.start_within_s=1"),
     )
     assert [code for code, _, _ in told] == [5, 5, 5]
     assert told[0][2].startswith("ostinato: node 1 of 3 has not come to localhost:")
@@ -144,7 +139,7 @@ def test_a_run_folder_that_is_not_shared_is_found_out(tmp_path: Path) -> None:
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
         write_config(tmp_path / name)
-    port = free_port()
+    port = free_ports(1)[0]
     soon = "supervision.start_within_s=15"
     told = ends(node(tmp_path / "here", 0, port, soon), node(tmp_path / "there", 1, port, soon))
     assert [code for code, _, _ in told] == [2, 2], told
@@ -164,7 +159,7 @@ class Trap:
 
 def test_a_pickle_in_every_key_of_the_store_never_runs(tmp_path: Path) -> None:
     write_config(tmp_path, seconds=0.01)
-    run, port, sprung = RunDir(tmp_path / "runs" / "c"), free_port(), tmp_path / "sprung"
+    run, port, sprung = RunDir(tmp_path / "runs" / "c"), free_ports(1)[0], tmp_path / "sprung"
     trap = pickle.dumps(Trap(sprung))
     pickle.loads(trap)
     assert sprung.exists()  # it would
@@ -174,11 +169,13 @@ def test_a_pickle_in_every_key_of_the_store_never_runs(tmp_path: Path) -> None:
     store = TCPStore("127.0.0.1", port, is_master=False, wait_for_workers=False)
     keys = store.list_keys()
     assert len(keys) > 10
-    for key in keys:
-        store.set(key, trap)
-    for key in ("stop", "end", "order-1", "ended-0/1", "failed-0", "prepared"):
-        PrefixStore("ostinato", store).set(key, trap)
-    psutil.Process(pid_of(run, 1)).kill()  # a new attempt, which reads more of them
+    with suppress(RuntimeError):  # the job may have fallen, and the store with it
+        for key in keys:
+            store.set(key, trap)
+        for key in ("stop", "end", "order-1", "ended-0/1", "failed-0", "prepared"):
+            PrefixStore("ostinato", store).set(key, trap)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pid_of(run, 1)).kill()  # a new attempt, which reads more of them
     told = ends(first, second)
     assert all(code in (2, 4, 5, 75) for code, _, _ in told), told
     assert all("Traceback" not in err for _, _, err in told), told

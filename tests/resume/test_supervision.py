@@ -16,7 +16,19 @@ import psutil
 import pytest
 
 from tests.chaos.hangs import WAYS, one
-from tests.support.jobs import environment, events, ostinato, pid_of, rows, start, wait_for_step, weights
+from tests.support.jobs import (
+    catches,
+    environment,
+    events,
+    hurry,
+    ostinato,
+    pid_of,
+    rows,
+    slow_images,
+    start,
+    wait_for_step,
+    weights,
+)
 from trainer.checkpoint import store
 from trainer.rundir import RunDir, read_json
 
@@ -33,7 +45,7 @@ checkpoint: {{every_steps: 4}}
 hardware: {{device: cpu, threads: 1}}
 log: {{every_steps: 1, tensorboard: false}}
 """
-QUICK_VALID, SLOW_VALID = 'NoisyImages", size: 20', 'SlowImages", seconds: 0.05, size: 60'
+QUICK_VALID, SLOW_VALID = 'NoisyImages", size: 20', 'SlowImages", seconds: 0.05, size: 60, until: hurry'
 
 
 @pytest.fixture
@@ -54,9 +66,10 @@ def same(run: RunDir, whole: RunDir) -> bool:
 
 def test_a_job_whose_worker_is_killed_goes_on_by_itself_to_the_same_bits(config: Path) -> None:
     run = RunDir(config / "runs" / "c")
-    process = start(config, "train", "c.yaml", "--nproc-per-node", "4")
+    process = start(config, "train", "c.yaml", slow_images(free=60), "--nproc-per-node", "4")  # six images a step
     wait_for_step(run, 6, process)
     psutil.Process(pid_of(run, 1)).kill()
+    hurry(config)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert [event["exit_code"] for event in events(run, "restarted")] == [5]
@@ -102,6 +115,7 @@ def test_a_request_during_an_evaluation_leaves_it_and_the_evaluation_is_made_ane
     assert not [row for row in rows(run) if row["split"] == "valid"]
     state = store.load(run.checkpoints / store.names(run.checkpoints)[-1])
     assert (state["step"], state["epoch"], state["epoch_step"]) == (8, 0, 8)
+    hurry(config)
     done = ostinato(config, "train", "c.yaml", "--nproc-per-node", "1")
     assert done.returncode == 0, done.stderr
     assert same(run, reference(config))
@@ -116,14 +130,17 @@ def test_a_job_that_computes_the_statistics_of_its_average_from_slow_data_is_not
 
 @pytest.mark.parametrize("pause", [0.0, 0.4, 0.9, 1.4, 2.0])
 def test_a_request_during_the_start_ends_with_75_and_the_same_command_starts(config: Path, pause: float) -> None:
-    process = start(config, "train", "c.yaml", "--nproc-per-node", "2")
-    while not any("launcher" in part for part in psutil.Process(process.pid).cmdline()):
+    command = ("train", "c.yaml", slow_images(free=0), "--nproc-per-node", "2")
+    process = start(config, *command)
+    while not catches(process.pid, signal.SIGTERM):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    time.sleep(0.25 + pause)  # python itself is up: before that a signal is the system's
+    time.sleep(pause)
     process.send_signal(signal.SIGTERM)
+    hurry(config)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
-    assert ostinato(config, "train", "c.yaml", "--nproc-per-node", "2").returncode == 0
+    assert ostinato(config, *command).returncode == 0
 
 
 def test_workers_that_do_not_leave_within_the_grace_period_are_ended(config: Path) -> None:
@@ -253,7 +270,7 @@ def fork_server(process: subprocess.Popen[str]) -> psutil.Process:
 @pytest.mark.parametrize("step", [0, 6])
 def test_a_job_whose_fork_server_is_killed_goes_on_by_itself(config: Path, step: int) -> None:
     run = RunDir(config / "runs" / "c")
-    process = start(config, "train", "c.yaml", "--nproc-per-node", "2")
+    process = start(config, "train", "c.yaml", slow_images(free=120), "--nproc-per-node", "2")  # twelve images a step
     server = fork_server(process)
     if step:
         wait_for_step(run, step, process)
@@ -261,6 +278,7 @@ def test_a_job_whose_fork_server_is_killed_goes_on_by_itself(config: Path, step:
         while not run.config.exists():  # the workers are being started
             time.sleep(0.005)
     server.kill()
+    hurry(config)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert len(events(run, "restarted")) == 1 or not step  # before the first worker a new one is simply made

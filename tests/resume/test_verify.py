@@ -35,7 +35,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_digits_is_identical_on_one_two_and_three_workers_and_through_kills_in_the_steps_that_it_has(tmp_path: Path) -> None:
     options = ("--world-sizes", "1,2,3", "--kills", "2", "--steps", "1000", "--json")
-    done = ostinato(tmp_path, "verify", str(DIGITS), "data.batch_size=48", "train.epochs=1", *options)
+    done = ostinato(tmp_path, "verify", str(DIGITS), "data.batch_size=48", "train.epochs=4", *options)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["identical"], found["verdict"], found["folder"]) == (True, ["identical"], None)
@@ -43,13 +43,13 @@ def test_digits_is_identical_on_one_two_and_three_workers_and_through_kills_in_t
     assert len({trial["state"] for trial in found["trials"]}) == 1
     assert all(len(trial[name]) == 64 for trial in found["trials"] for name in ("weights", "state"))
     assert [len(trial["killed"]) for trial in found["trials"]] == [0, 0, 0, 2]
-    assert all(0 < int(killed.split()[-1]) < 26 for killed in found["trials"][-1]["killed"])  # an epoch has 26 steps
+    assert all(0 < int(killed.split()[-1]) < 104 for killed in found["trials"][-1]["killed"])  # an epoch has 26 steps
     assert not list((tmp_path / "runs").iterdir())
 
 
 def test_a_kill_takes_a_live_process_and_the_next_attempt_goes_on_with_other_workers(here: Path) -> None:
     trial = Trial("1 kill", [2, 1], RunDir(here / "killed"))
-    carry_out(trial, str(DIGITS), [*EVERY_STEP, "train.max_steps=24"], [8], seed=0)
+    carry_out(trial, str(DIGITS), [*EVERY_STEP, "train.max_steps=60"], [8], seed=0)
     first, second = [row for row in events(trial.run, "started") + events(trial.run, "resumed")]
     assert (first["attempt"], first["workers"], first["checkpoint"]) == (0, 2, None)
     assert (second["attempt"], second["workers"]) == (1, 1)
@@ -57,9 +57,9 @@ def test_a_kill_takes_a_live_process_and_the_next_attempt_goes_on_with_other_wor
     assert store.step_of(second["checkpoint"]) >= max(acknowledged) >= 2
     assert [row["attempt"] for row in events(trial.run, "finished")] == [1]
     assert not events(trial.run, "stopped")
-    assert steps_of(trial.run) == 24
+    assert steps_of(trial.run) == 60
     assert len(trial.killed) == 1
-    assert 8 <= int(trial.killed[0].split()[-1]) < 24
+    assert 8 <= int(trial.killed[0].split()[-1]) < 60
     assert trial.weights == weights(trial.run)
 
 

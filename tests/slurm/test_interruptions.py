@@ -80,7 +80,8 @@ def test_the_time_limit_also_where_a_save_takes_longer_than_the_grace(cluster: C
     assert same(run, whole)
     assert nothing_is_lost(run)
     assert set(turns(run)) == {"time limit"}
-    assert len(events(run, "stopped")) == len(turns(run)) >= 1
+    began = len(events(run, "started")) + len(events(run, "resumed"))  # a busy machine may spend a turn on its start
+    assert len(events(run, "stopped")) == began - 1 >= 1
 
 
 def test_crashes_of_one_node_and_then_of_the_one_with_the_batch_script(cluster: Cluster, tmp_path: Path, whole: RunDir) -> None:
@@ -128,7 +129,7 @@ def test_faults_on_the_other_node_are_mended_within_the_job_and_a_launcher_that_
     cluster: Cluster, tmp_path: Path, whole: RunDir
 ) -> None:
     write_config(tmp_path)
-    run, job = submit(cluster, tmp_path, *TWO_NODES, "supervision.stuck_after_s=3")
+    run, job = submit(cluster, tmp_path, *TWO_NODES, "supervision.stuck_after_s=10")
     wait_for(cluster, run, job, step=6)
     worker_on("n2", run, 3).kill()
     wait_for(cluster, run, job, step=14, attempt=1)

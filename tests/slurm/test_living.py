@@ -134,9 +134,9 @@ def test_a_job_that_goes_back_to_the_queue_while_it_is_stopped_does_not_start_ag
 
 def test_a_job_that_did_not_get_the_signal_is_asked_again(cluster: Cluster, tmp_path: Path) -> None:
     run = create(tmp_path, "deaf")
-    deaf = "trap 'test -e heard && exit 0; touch heard' TERM; while true; do sleep 0.1; done"
+    deaf = "trap 'test -e heard && exit 0; touch heard' TERM; touch ready; while true; do sleep 0.1; done"
     job_id = submit(cluster, run, f'srun --ntasks=1 bash -c "{deaf}"', f"--chdir={tmp_path}")
-    cluster.wait_job(job_id, "RUNNING")
+    wait_until("a trap for the signal", (tmp_path / "ready").exists)
     assert stop([str(run.path)]) == DONE
     assert (tmp_path / "heard").exists()
     cluster.wait_job(job_id, "COMPLETED")

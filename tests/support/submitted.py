@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -130,10 +131,11 @@ def turns(run: RunDir) -> list[str]:
 def process_on(node: str, inner: int) -> psutil.Process:
     """A process of a node, by the number that it has there."""
     for process in _of_node(node):
-        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        numbers = next(line for line in lines if line.startswith("NSpid:")).split()[1:]
-        if int(numbers[-1]) == inner:
-            return process
+        with suppress(OSError):  # it has ended
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            numbers = next(line for line in lines if line.startswith("NSpid:")).split()[1:]
+            if int(numbers[-1]) == inner:
+                return process
     raise LookupError(f"process {inner} on {node}")
 
 
@@ -144,13 +146,15 @@ def worker_on(node: str, run: RunDir, rank: int) -> psutil.Process:
 
 def launcher_on(node: str) -> psutil.Process:
     """The launcher of the node's task."""
-    [found] = [process for process in _of_node(node) if "submitit.core._submit" in process.cmdline() and _is_task(process)]
+    [found] = filter(_is_task, _of_node(node))
     return found
 
 
 def _is_task(process: psutil.Process) -> bool:
-    parent = process.parent()
-    return parent is not None and "slurmstepd" in " ".join(parent.cmdline())
+    with suppress(psutil.Error):  # one of them has ended
+        parent = process.parent()
+        return "submitit.core._submit" in process.cmdline() and parent is not None and "slurmstepd" in " ".join(parent.cmdline())
+    return False
 
 
 def _of_node(node: str) -> list[psutil.Process]:
