@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -264,4 +263,6 @@ def test_a_node_that_says_nothing_any_more_is_lost_sooner_when_something_is_amis
         first.hear("ended-0/1")
     assert not first.all_said("gone", within_s=5)
     together(first.part, second.part)
-    assert not [thread for thread in threading.enumerate() if thread.name == "pulse" and thread.is_alive() and thread is first._pulse]
+    assert first._pulse is not None
+    first._pulse.join(timeout=30)
+    assert not first._pulse.is_alive()
