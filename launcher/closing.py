@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-from launcher.failure import MAX_LINES, Verdict, WorkerEnd
+from launcher.failure import MAX_LINES, NOT_BEGUN, Verdict, WorkerEnd
 from trainer.errors import DONE, STOPPED
 from trainer.rundir import RunDir, read_json, read_jsonl
 from trainer.stop import PAUSE
@@ -77,11 +77,12 @@ def _metrics(row: dict[str, Any]) -> str:
 def stopped_line(run: RunDir) -> str:
     """Where a stopped run stands."""
     rows = [row for row in read_jsonl(run.events) if row.get("event") in ("stopped", "checkpointed") and "step" in row]
-    where = f"at step {rows[-1]['step']} " if rows else ""
-    if rows and rows[-1].get("reason") == PAUSE:
-        epoch = rows[-1].get("epoch")
-        return f"paused after epoch {epoch}, {where}with a checkpoint; without {PAUSE} the same command goes on"
-    return f"stopped {where}with a checkpoint; the same command goes on"
+    if not rows:
+        return NOT_BEGUN
+    where = f"at step {rows[-1]['step']} with a checkpoint"
+    if rows[-1].get("reason") == PAUSE:
+        return f"paused after epoch {rows[-1].get('epoch')}, {where}; without {PAUSE} the same command goes on"
+    return f"stopped {where}; the same command goes on"
 
 
 @contextmanager

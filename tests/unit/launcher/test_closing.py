@@ -37,6 +37,12 @@ def test_a_stopped_run_tells_the_step_and_how_to_go_on(tmp_path):
     assert closing_lines(run, 0, Verdict(75)) == [stopped_line(run)]
 
 
+def test_a_run_that_was_stopped_before_it_had_a_checkpoint_does_not_claim_one(tmp_path):
+    run = run_at(tmp_path / "digits")
+    run.event("created")
+    assert closing_lines(run, 0, Verdict(75)) == ["stopped before training began; the same command starts it"]
+
+
 def test_a_failed_run_ends_with_the_path_of_the_log_that_tells_more(tmp_path):
     run = run_at(tmp_path / "digits")
     run.attempt_logs(2).mkdir()
