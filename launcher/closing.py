@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -83,15 +82,3 @@ def stopped_line(run: RunDir) -> str:
     if rows[-1].get("reason") == PAUSE:
         return f"paused after epoch {rows[-1].get('epoch')}, {where}; without {PAUSE} the same command goes on"
     return f"stopped {where}; the same command goes on"
-
-
-@contextmanager
-def looking() -> Iterator[None]:
-    """Within it, Ctrl-C and a reader that has seen enough (``| head``) end the looking, and nothing else."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    except BrokenPipeError:
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

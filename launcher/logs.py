@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from launcher.closing import looking
+from launcher.looking import looking
 from launcher.standing import look_at
 from trainer.errors import DONE, ConfigError, RunFolderError
 from trainer.rundir import RunDir

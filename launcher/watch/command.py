@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.live import Live
 
-from launcher.closing import looking
+from launcher.looking import looking
 from launcher.watch.frame import frame
 from launcher.watch.glance import Glance, Looker
 from trainer.errors import DONE, RunFolderError
