@@ -26,6 +26,7 @@ Folders are 0700 and files 0600. Nothing is written through a symbolic link; ``r
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -154,22 +155,41 @@ class RunDir:
             raise RunFolderError(
                 f"{self.path}: a file is where the run folder should be; choose another run.name or run.root, or move it away"
             )
-        if not self.exists() and (strange := self._strange()):
+        if strange := self._strange():
             raise RunFolderError(
                 f"{self.path}: a folder with something else in it ({strange}) and no config.yaml, so no run; "
                 "choose another run.name or run.root, or move it away"
             )
 
     def _strange(self) -> str | None:
-        """A file or folder here that is more than the beginning of a run."""
-        rooms = {room.name for room in (self.checkpoints, self.logs, self.heartbeats)}
-        for entry in sorted(self.path.iterdir()) if self.path.is_dir() else []:
-            ours = entry.name in (self.lock.name, self.fence.name)
-            beginning = entry.name.startswith(".config.yaml.") and entry.name.endswith(".partial")
-            empty_room = entry.name in rooms and entry.is_dir() and not any(entry.iterdir())
-            if not (ours or beginning or empty_room):
-                return entry.name
-        return None
+        """A file or folder here that is more than the beginning of a run; None: there is nothing of the kind, or here is a run.
+
+        Another start may create the run at this moment, or put a new folder in its place. So one folder is held open and looked at, and
+        for the config last: whatever else a run has is written after it.
+        """
+        try:
+            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            return None
+        try:
+            strange = [name for name in sorted(os.listdir(folder)) if not self._begins(name, folder)]
+            return strange[0] if strange and self.config.name not in os.listdir(folder) else None
+        finally:
+            os.close(folder)
+
+    def _begins(self, name: str, folder: int) -> bool:
+        """Whether a name in an open folder is one of those that a run has before its config: a lock, half a config, an empty room."""
+        if name in (self.checkpoints.name, self.logs.name, self.heartbeats.name):
+            try:
+                room = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            except OSError:
+                return False
+            try:
+                return not os.listdir(room)
+            finally:
+                os.close(room)
+        half = name.startswith(f".{self.config.name}.") and name.endswith(".partial")
+        return half or name in (self.lock.name, self.fence.name)
 
     def clear_partials(self) -> None:
         """Remove the halves of files that kills have left. Call it with the lock and the fence held: nobody else may be writing."""

@@ -62,6 +62,14 @@ for pid, _, end in children:
 """
 
 
+ANEW = """
+from trainer.prepare import prepare
+
+for _ in range(100):
+    prepare("config.yaml", [], world_size=1, fresh=True)
+"""
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "config.yaml").write_text(TEXT)
@@ -246,6 +254,18 @@ def test_of_many_starts_at_once_one_wins_and_the_others_touch_nothing(folder: Pa
     assert (len(winners), len(refused)) == (1, 19), done
     assert sorted(p.name for p in (folder / "runs").iterdir()) == (["config", "config.1"] if fresh else ["config"])
     assert events(RunDir(folder / "runs" / "config")) == ["created"]
+
+
+def test_a_run_that_begins_anew_is_never_taken_for_a_folder_with_something_else_in_it(folder: Path) -> None:
+    run = made().run
+    command = [sys.executable, "-c", ANEW]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True) as anew:
+        looks = 0
+        while anew.poll() is None:
+            run.check()
+            looks += 1
+        assert anew.returncode == 0
+    assert looks > 100 and (folder / "runs" / "config.100").is_dir()
 
 
 def test_weights_that_are_not_there_are_told_before_anything_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
