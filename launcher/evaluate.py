@@ -58,7 +58,7 @@ def evaluate(
     """
     asked = asked_workers(nproc_per_node)
     folder = RunDir(Path(run).absolute())
-    config = config_of(folder, run)
+    config, meant = config_of(folder, run), folder.identity()
     split = _split(config, split)
     target = Path(output).absolute() if output is not None else None
     go_where_it_was_started(folder)
@@ -70,7 +70,10 @@ def evaluate(
         print(f"ostinato: {complaint}; {found['checkpoint']} is evaluated instead", file=sys.stderr)
     text = "\n".join(table(found))
     name = f"{split}-{found['checkpoint']}"
-    written, fault = _keep(found, text, target or folder.evaluations / name, asked=target is not None)
+    if target is None and folder.identity() != meant:
+        written, fault = False, f"nothing is kept: {run} was begun anew or moved meanwhile; --output FOLDER keeps it elsewhere"
+    else:
+        written, fault = _keep(found, text, target or folder.evaluations / name, asked=target is not None)
     place = str(output or Path(run, folder.evaluations.name, name)) if written else None  # as it was typed
     if as_json:
         print(json.dumps({**found, "files": place}, indent=2))

@@ -72,22 +72,24 @@ def best_of(rows: Sequence[Mapping[str, Any]], name: str, more: bool) -> Mapping
     return (max if more else min)(with_it, key=lambda row: float(row[name])) if with_it else None
 
 
-def seen(run: RunDir, standing: Standing, rows: Sequence[Mapping[str, Any]], name: str) -> Seen:
+def seen(standing: Standing, rows: Sequence[Mapping[str, Any]], name: str, saved: int) -> Seen:
     """What a run's folder says of how far it is.
 
     Args:
-        run: the folder.
         standing: how it stands.
         rows: its evaluations.
         name: the metric that is watched.
+        saved: epochs whose end the newest checkpoint had behind it, before the evaluations were read.
     """
     values = {epoch: finite(row, name) for row in rows if (epoch := whole(row.get("epoch"))) is not None}
     failed = standing.state == "failed"
     code = whole(standing.facts.last.get("exit_code")) if failed else None
-    return Seen(values, _saved(run), standing.state == "finished", (LOST if code is None else code) if failed else None, _failures(run))
+    return Seen(
+        values, saved, standing.state == "finished", (LOST if code is None else code) if failed else None, _failures(standing.facts.run)
+    )
 
 
-def _saved(run: RunDir) -> int:
+def saved_epochs(run: RunDir) -> int:
     """Epochs whose end the newest checkpoint has behind it."""
     names = manifest.names(run.checkpoints)
     step = manifest.step_of(names[-1]) if names else 0

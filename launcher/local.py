@@ -56,18 +56,22 @@ def run(job: Job) -> int:
 def carry_out(job: Job, requests: Requests) -> tuple[str, Verdict]:
     """Run a job to its end; how it ended, and what was said about it."""
     folder = RunDir(job.run_dir)
-    if folder.lock.exists() and job.seat.rank == 0:
-        # Asked before anything is loaded, and before --fresh could move the folder of a run that is under way.
-        RunLock(folder.lock).release()
-    os.environ.update(job.env)
-    if job.fresh or job.seat.size > 1 or not folder.finished():
-        forkserver.start([WORKER])
-    # From here on torch is loaded, in this process and in the fork server side by side.
-    crew = _meet(job, folder, requests)
+    # Taken before anything is loaded and before other nodes are waited for: from here on who asks sees that the run is under way, and
+    # a stop finds whom to ask. What is not there yet is made, and locked, when all is checked.
+    lock = RunLock(folder.lock) if folder.lock.exists() and job.seat.rank == 0 else None
     try:
-        return _lead(job, folder, requests, crew) if crew.leads else _follow(job, folder, requests, crew)
+        os.environ.update(job.env)
+        if job.fresh or job.seat.size > 1 or not folder.finished():
+            forkserver.start([WORKER])
+        # From here on torch is loaded, in this process and in the fork server side by side.
+        crew = _meet(job, folder, requests)
+        try:
+            return _lead(job, folder, requests, crew, lock) if crew.leads else _follow(job, folder, requests, crew)
+        finally:
+            crew.part()
     finally:
-        crew.part()
+        if lock is not None:
+            lock.release()
 
 
 def _meet(job: Job, folder: RunDir, requests: Requests) -> Crew:
@@ -87,7 +91,7 @@ def _meet(job: Job, folder: RunDir, requests: Requests) -> Crew:
     return meet(job.seat, job.per_node, within_s=config.supervision.start_within_s, meanwhile=meanwhile)
 
 
-def _lead(job: Job, folder: RunDir, requests: Requests, crew: Crew) -> tuple[str, Verdict]:
+def _lead(job: Job, folder: RunDir, requests: Requests, crew: Crew, lock: RunLock | None) -> tuple[str, Verdict]:
     """Node 0: what it decides, all do."""
     from trainer.distributed import pick_device
     from trainer.prepare import prepare
@@ -97,7 +101,7 @@ def _lead(job: Job, folder: RunDir, requests: Requests, crew: Crew) -> tuple[str
         # Settled once, for all attempts: another device means other bits. It also says here what a worker would say later.
         job.env["OSTINATO_DEVICE"] = pick_device(job.device, 0, job.per_node).type
         cpus = len(os.sched_getaffinity(0)) * crew.size
-        prepared = prepare(job.config, job.overrides, world_size=job.workers, cpus=cpus, fresh=job.fresh, hold=True)
+        prepared = prepare(job.config, job.overrides, world_size=job.workers, cpus=cpus, fresh=job.fresh, hold=True, lock=lock)
         say(prepared.message)
         try:
             if prepared.status == "finished":

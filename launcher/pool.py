@@ -17,7 +17,7 @@ from pathlib import Path
 from launcher.closing import say
 from launcher.requests import Requests
 from launcher.standing import lock_of
-from trainer.errors import DONE, STOPPED
+from trainer.errors import BAD_CONFIG, DONE, STOPPED
 from trainer.rundir import RunDir
 
 POLL_S = 0.1
@@ -95,8 +95,11 @@ class Pool:
     def _bury(self) -> None:
         for one in [one for one in self.under_way if one.process.poll() is not None]:
             self.under_way.remove(one)
-            self.done += 1
             code = one.process.returncode
+            if code == BAD_CONFIG and lock_of(self.runs[one.name].lock)[0]:
+                self.waiting.appendleft(one.name)  # somebody else was quicker, and runs it
+                continue
+            self.done += 1
             last = _last_line(one.log).partition(" · ")[0]
             if code == STOPPED and last.startswith("paused"):
                 last = last.partition(";")[0]

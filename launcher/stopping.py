@@ -18,7 +18,7 @@ import psutil
 from launcher import slurm_query
 from launcher.closing import done_line, newest, say
 from launcher.slurm_query import SlurmJob, call, last_line
-from launcher.standing import Standing, look_at, read, whole
+from launcher.standing import Standing, lock_of, look_at, read, whole
 from launcher.tail import newest_rows
 from trainer.config.load import load
 from trainer.errors import DONE, LOST, OstinatoError, RunFolderError
@@ -123,7 +123,12 @@ def _ask(run: RunDir) -> _Asked | None:
     if job is not None and job.lives:
         return _ask_slurm(run, job, standing)
     if facts.held and facts.named.here:
-        process = _launcher(run, facts.named.pid)
+        try:
+            process = _launcher(run, facts.named.pid)
+        except RunFolderError:
+            if lock_of(run.lock) == (facts.held, facts.named):
+                raise
+            return _ask(run)  # it has ended meanwhile, or gone over to somebody else
         with suppress(OSError):  # a full disk must not keep it from being stopped
             run.event("stop-requested", by="user", job_id=None)
         _signal(run, process)

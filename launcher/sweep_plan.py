@@ -9,7 +9,7 @@ from typing import Any
 
 from launcher.batch import Point
 from launcher.closing import say
-from launcher.evaluations import evaluations, seen, watched
+from launcher.evaluations import evaluations, saved_epochs, seen, watched
 from launcher.grid import GridPoint, chosen, expand
 from launcher.halving import Rung, Seen, Turn, next_turn, rungs
 from launcher.plan import run_folder
@@ -158,10 +158,13 @@ class Sweep:
         if self.wish.eta is None:
             todo = tuple(number for number, one in enumerate(standings) if one.state != "finished")
             return Turn(0 if todo else 1, todo, todo, {})
+        # Before the metrics, which are written first: else a run could have been saved meanwhile, and seem to have no figure for it.
+        saved = [saved_epochs(one.facts.run) if one.state != "missing" else 0 for one in standings]
         rows = [evaluations(one.facts.run) if one.state != "missing" else [] for one in standings]
         metric, more = watched(self.loaded[0].config, [row for each in rows for row in each])
         known = [
-            seen(one.facts.run, one, each, metric) if one.state != "missing" else Seen() for one, each in zip(standings, rows, strict=True)
+            seen(one, each, metric, epochs) if one.state != "missing" else Seen()
+            for one, each, epochs in zip(standings, rows, saved, strict=True)
         ]
         return next_turn(known, self.ladder, self.wish.eta, more, tried)
 

@@ -42,6 +42,14 @@ class World:
         dist.broadcast(box, src=0)
         return int(box.item())
 
+    def broadcast_text(self, value: str) -> str:
+        """Rank 0's text, on every rank."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        return box[0]
+
     def gather(self, rows: torch.Tensor) -> torch.Tensor:
         """Every rank's CPU tensor of shape (n, …), one below the other in rank order: (world size * n, …)."""
         if self.size == 1:

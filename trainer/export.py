@@ -272,7 +272,9 @@ class _Room:
             file.replace(self.target / file.name)
         self.new = []
 
-    def __exit__(self, *fault: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: object) -> None:
+        if isinstance(fault, Exception) and not self.path.exists():
+            raise RunFolderError(f"{self.target}: was moved away while files were made in it; nothing was exported") from fault
         shutil.rmtree(self.path, ignore_errors=True)
         for folder in self.new:
             with suppress(OSError):

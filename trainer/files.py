@@ -128,6 +128,11 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
+def names_in(folder: int) -> list[str]:
+    """What is in a folder that is held open, by name; nothing, where it was removed meanwhile."""
+    return sorted(os.listdir(folder))
+
+
 def fsync_folder(path: Path) -> None:
     """Make renames and new names in a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

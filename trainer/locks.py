@@ -37,6 +37,11 @@ class RunLock:
         self.file.close()
         self.file = other.file
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it is still the folder's lock: held, and not moved away with another folder."""
+        return not self.file.closed and _is_at(self.file, self.path)
+
     def release(self) -> None:
         """Let the next one in; a second call does nothing."""
         self.file.close()

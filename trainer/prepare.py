@@ -55,6 +55,7 @@ def prepare(
     fresh: bool = False,
     fence_s: float = FENCE_S,
     hold: bool = False,
+    lock: RunLock | None = None,
 ) -> Prepared:
     """Check a config to the end, and create or reopen its run folder.
 
@@ -66,6 +67,7 @@ def prepare(
         fresh: move an existing run aside and start over.
         fence_s: how long to wait for workers of an earlier start to end.
         hold: leave the folder's lock with the caller.
+        lock: the folder's lock, where the caller has it already; it is released when the run is refused.
 
     Raises:
         ConfigError: anything in the config; nothing was created.
@@ -82,7 +84,7 @@ def prepare(
         pretrained = loaded.config.start.pretrained
         if pretrained is not None and (fault := missing(pretrained)):
             raise loaded.error((("start", "pretrained"), fault))
-    with _locked(run) as lock:
+    with _locked(run, lock) as lock:
         Fence.wait(run.fence, fence_s)
         run.clear_partials()
         prepared = _under_lock(run, lock, loaded, config_path, overrides, world_size, cpus, fresh)
@@ -92,16 +94,16 @@ def prepare(
 
 
 @contextlib.contextmanager
-def _locked(run: RunDir) -> Iterator[RunLock]:
+def _locked(run: RunDir, held: RunLock | None) -> Iterator[RunLock]:
     """The run folder's lock, in a folder that is made for it; both go again where the run is refused."""
     with _writable(run):
         run.path.parent.mkdir(parents=True, exist_ok=True)
         make_private(run.path)
-    lock = RunLock(run.lock)
+    lock = held if held is not None and held.in_place else RunLock(run.lock)
     try:
         yield lock
     except BaseException:
-        if not run.exists():
+        if not run.exists() and lock.in_place:
             with contextlib.suppress(OSError):  # while the lock is held: nobody else can have put anything here
                 run.fence.unlink(missing_ok=True)
                 run.lock.unlink(missing_ok=True)
@@ -134,11 +136,12 @@ def _under_lock(
             return found
     config = fill(loaded.config, world_size, cpus)
     _check(config, loaded, world_size)
+    text = dump(config).encode()
     with _writable(run):
         if fresh and run.exists():
-            set_aside(run, lock)
+            set_aside(run, lock, text)
         run.create()
-        write_atomic(run.config, dump(config).encode())
+        write_atomic(run.config, text)
         run.event("created", config=str(config_path), overrides=masked(overrides), folder=str(Path.cwd()))
     return Prepared(run, "created", f"run {run.name}: new, in {run.path}", lock)
 
@@ -202,10 +205,11 @@ def _reopen(run: RunDir, lock: RunLock, loaded: Loaded, world_size: int) -> Prep
     return Prepared(run, "resumed", f"run {run.name}: goes on in {run.path}", lock)
 
 
-def set_aside(run: RunDir, lock: RunLock) -> None:
+def set_aside(run: RunDir, lock: RunLock, config: bytes) -> None:
     """Move an existing run to the first free ``name.1``, ``name.2`` …: a result is never deleted.
 
-    An empty folder takes its place in the same instant, with its lock held, so that no other start can come in between.
+    A folder with the new config takes its place in the same instant, with its lock held: no other start can come in between, and nobody
+    who looks finds no run.
     """
     number = 1
     while True:
@@ -216,6 +220,7 @@ def set_aside(run: RunDir, lock: RunLock) -> None:
         except FileExistsError:
             number += 1
     second = RunLock(target.lock)
+    write_atomic(target.config, config)
     _exchange(run.path, target.path)
     lock.take_over(second)
 

@@ -38,6 +38,7 @@ from trainer.files import (
     clear_partials,
     fsync_folder,
     make_private,
+    names_in,
     private,
     read_json,
     read_jsonl,
@@ -122,6 +123,14 @@ class RunDir:
                 raise RunFolderError(f"{typed}: no run here (did you mean {typed.with_name(near[0])}?)")
         raise RunFolderError(f"{typed}: no run here (it has no config.yaml)")
 
+    def identity(self) -> tuple[int, int] | None:
+        """Which folder of which disk it is now: another one, where the run was begun anew and the old one moved aside; None: none."""
+        try:
+            facts = self.path.stat()
+        except OSError:
+            return None
+        return facts.st_dev, facts.st_ino
+
     def exists(self) -> bool:
         """Whether a run was created here: its config is the first file that is written."""
         return self.config.is_file()
@@ -172,8 +181,8 @@ class RunDir:
         except FileNotFoundError:
             return None
         try:
-            strange = [name for name in sorted(os.listdir(folder)) if not self._begins(name, folder)]
-            return strange[0] if strange and self.config.name not in os.listdir(folder) else None
+            strange = [name for name in names_in(folder) if not self._begins(name, folder)]
+            return strange[0] if strange and self.config.name not in names_in(folder) else None
         finally:
             os.close(folder)
 
@@ -185,7 +194,7 @@ class RunDir:
             except OSError:
                 return False
             try:
-                return not os.listdir(room)
+                return not names_in(room)
             finally:
                 os.close(room)
         half = name.startswith(f".{self.config.name}.") and name.endswith(".partial")

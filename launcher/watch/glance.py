@@ -233,6 +233,10 @@ def _rank_of(path: Path) -> int:
 
 
 def _batch_size(run: RunDir) -> int | None:
-    """The config's, without taking the whole YAML apart."""
-    match = re.search(r"^  batch_size: (\d+)$", run.config.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+    """The config's, without taking the whole YAML apart; None: it cannot be read, or not at this moment."""
+    try:
+        text = run.config.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    match = re.search(r"^  batch_size: (\d+)$", text, re.MULTILINE)
     return int(match[1]) if match else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import signal
@@ -14,7 +15,8 @@ import psutil
 import pytest
 from torch.distributed import PrefixStore, TCPStore
 
-from tests.support.jobs import LIMIT_S, events, pid_of, start, wait_for_step
+from launcher.standing import lock_of
+from tests.support.jobs import LIMIT_S, events, ostinato, pid_of, start, wait_for_step
 from tests.support.slurm_machine import free_ports
 from tests.support.submitted import nothing_is_lost, same, whole_run, write_config
 from trainer.rundir import RunDir
@@ -133,6 +135,25 @@ def test_a_machine_that_never_comes_is_named(tmp_path: Path) -> None:
     assert told[0][2].startswith("ostinato: node 1 of 3 has not come to localhost:")
     assert "node 0 has not answered at localhost:" in told[2][2]
     assert all(len(err.splitlines()) == 1 for _, _, err in told), told
+
+
+def test_a_run_that_waits_for_its_other_machine_is_under_way_and_can_be_stopped(tmp_path: Path) -> None:
+    write_config(tmp_path)
+    run = RunDir(tmp_path / "runs" / "c")
+    begun = start(tmp_path, "train", "c.yaml", "--nproc-per-node", "2")
+    wait_for_step(run, 2, begun)
+    begun.terminate()
+    ((code, _, err),) = ends(begun)
+    assert code == 75, err
+    waiting = node(tmp_path, 0, free_ports(1)[0])
+    limit = time.monotonic() + LIMIT_S
+    while not lock_of(run.lock)[0] and time.monotonic() < limit:
+        time.sleep(0.01)
+    status, stopped = ostinato(tmp_path, "status", "runs/c", "--json"), ostinato(tmp_path, "stop", "runs/c")
+    ((code, _, err),) = ends(waiting)
+    assert json.loads(status.stdout)[0]["state"] == "running"
+    assert (stopped.returncode, stopped.stdout.splitlines()[0]) == (0, f"c: asked to stop (process {waiting.pid})")
+    assert (code, err) == (75, "ostinato: stopped before training began; the same command starts it\n")
 
 
 def test_a_run_folder_that_is_not_shared_is_found_out(tmp_path: Path) -> None:

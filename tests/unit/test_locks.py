@@ -66,14 +66,19 @@ def test_locks_and_fences_are_not_taken_through_a_symbolic_link(tmp_path: Path) 
 def test_a_lock_whose_folder_was_moved_away_locks_nothing(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     first = RunLock(tmp_path / "one" / "lock")
+    assert first.in_place
     (tmp_path / "one").rename(tmp_path / "two")
+    assert not first.in_place
     (tmp_path / "one").mkdir()
     second = RunLock(tmp_path / "one" / "lock")
+    assert not first.in_place
     first.take_over(second)
+    assert first.in_place
     RunLock(tmp_path / "two" / "lock").release()
     with pytest.raises(RunFolderError, match="in use"):
         RunLock(tmp_path / "one" / "lock")
     first.release()
+    assert not first.in_place
     RunLock(tmp_path / "one" / "lock").release()
 
 

@@ -263,6 +263,7 @@ def test_a_run_that_begins_anew_is_never_taken_for_a_folder_with_something_else_
         looks = 0
         while anew.poll() is None:
             run.check()
+            assert run.exists()
             looks += 1
         assert anew.returncode == 0
     assert looks > 100 and (folder / "runs" / "config.100").is_dir()

@@ -115,20 +115,19 @@ class Saver:
         """
         self.wait()
         folder = self.run.checkpoints
-        all_names, number = store.names(folder), -1
+        all_names, name = store.names(folder), ""
         state: dict[str, Any] | None = None
         newer: list[str] = []
         if self.world.is_main:
             state, newer = self._newest_usable(all_names)
-            number = len(all_names) - len(newer) - 1
-        # Rank 0 decides; the names are listed before anybody writes, so a number says which one.
-        number = self.world.broadcast_int(number)
-        if number < 0:
+            name = next(iter(all_names[::-1][len(newer) :]), "")
+        # Rank 0 decides, and says the name: another machine may for a while be shown an older list of a shared folder.
+        name = self.world.broadcast_text(name)
+        if not name:
             self._see_that_none_was_lost(all_names)
             if self.world.is_main:
                 keep_rows(self.run, 0)
             return None
-        name = all_names[number]
         refuse_foreign(folder / name, self.config)
         job.state.load_state_dict(state if state is not None else store.load(folder / name, self.beat), job.update.leaves)
         if self.world.is_main:
@@ -190,13 +189,9 @@ class Saver:
         folder = self.run.checkpoints
         self.wait()
         self.world.barrier()  # rank 0 has written by now
-        names, chosen = store.names(folder), -1
-        if self.world.is_main:
-            chosen = self._choose_best(names)
-        chosen = self.world.broadcast_int(chosen)
-        if chosen < 0:
+        name = self.world.broadcast_text((self._choose_best() or "") if self.world.is_main else "")
+        if not name:
             return None
-        name = names[chosen]
         saved = self._load(folder / name)
         job.state.model.load_state_dict(saved["model"])
         if job.state.ema is not None:
@@ -205,19 +200,18 @@ class Saver:
             job.state.swa.load_state_dict(saved["swa"])
         return name
 
-    def _choose_best(self, names: list[str]) -> int:
-        """Which of the names to test with: the best, or the newest good one where that cannot be used."""
+    def _choose_best(self) -> str | None:
+        """Which one to test with: the best, or the newest good one where that cannot be used; None: there is none."""
         folder = self.run.checkpoints
         best = store.pointed(folder, "best")
         if best is not None:
             try:
                 store.verify(folder / best, self.beat)
-                return names.index(best)
+                return best
             except CheckpointError as fault:
                 log.warning(f"{fault}; the test takes the newest good one")
                 self.run.event("skipped", attempt=self.attempt, reason=str(fault))
-        found, _ = store.newest_good(folder, self.beat)
-        return names.index(found) if found is not None else -1
+        return store.newest_good(folder, self.beat)[0]
 
 
 def refuse_foreign(checkpoint: Path, config: Config) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.exact import make_config
+from tests.support.ranks import run_ranks
 from trainer import build, distributed
 from trainer.checkpoint import store
 from trainer.checkpoint.saver import Saver
@@ -33,6 +35,32 @@ def saved(tmp_path: Path) -> RunDir:
     saver.save(job, None, best=1.0)
     saver.wait()
     return run
+
+
+def take(folders: list[str], way: str) -> tuple[str | None, int]:
+    """In a rank: take a checkpoint from the folder as this rank sees it; its name and its step."""
+    config = make_config(2, optimizer=SGD)
+    world = distributed.join(config.hardware)
+    saver, job = Saver(RunDir(folders[world.rank]), config, world, 0), build.build(config, world)
+    name = getattr(saver, way)(job)
+    distributed.leave(world)
+    return name, job.state.step
+
+
+@pytest.mark.parametrize("way", ["restore", "load_best"])
+def test_all_ranks_take_the_checkpoint_of_rank_0_although_one_is_shown_an_older_list(tmp_path: Path, way: str) -> None:
+    run, config = RunDir(tmp_path / "run"), make_config(2, optimizer=SGD, checkpoint={"keep_last": 9})
+    run.create()
+    saver, job = saver_of(run, config)
+    for step in (0, 3, 6):
+        job.state.step = step
+        saver.save(job, None)
+        saver.wait()
+    older = tmp_path / "older"
+    shutil.copytree(run.path, older)
+    shutil.rmtree(run.checkpoints / "step-00000000")  # removed by rank 0, and still in the other's list
+    found = run_ranks(take, 2, [str(run.path), str(older)], way)
+    assert found == [("step-00000006", 6 if way == "restore" else 0)] * 2
 
 
 def rewrite(run: RunDir, change: Any) -> None:
