@@ -19,7 +19,7 @@ from trainer.rundir import RunDir, read_json
 
 LOOK_EVERY_S = 0.25
 MOVING_S = 3.0
-DUMP_S = 1.0  # what the processes may take to write their stacks
+DUMP_S = 4.0  # what the processes may take to write their stacks: where there is nothing to wait for, it is not waited
 PHASES = ("start", "load", "forward", "backward", "step", "evaluate", "save")
 
 

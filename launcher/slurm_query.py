@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-ANSWER_WITHIN_S = 5.0
+ANSWER_WITHIN_S = 10.0
 FORMAT = "%i|%T|%N|%D|%l|%L|%P|%r"  # the reason last: it may be anything
 
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})

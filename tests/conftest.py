@@ -11,8 +11,8 @@ import pytest
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says nothing on a busy machine.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# How long an example takes says nothing on a busy machine. In CI a change meets the same examples as the one before it; by hand, new ones.
+hypothesis.settings.register_profile("untimed", deadline=None, derandomize=bool(os.environ.get("OSTINATO_CI")))
 hypothesis.settings.load_profile("untimed")
 
 # torch.compile would start a pool of processes, one a core, for one small function; whatever a test starts inherits this.

@@ -83,7 +83,7 @@ def _one_run(server: Server, path: Path, kind: str, reference: tuple[End, float]
         except TimeoutError as fault:
             tally.failures.append(f"{path.name} ({kind}), kill {tally.kills}: {fault}")
             return
-        if any(codes[rank] == -9 for rank in struck):
+        if struck and -9 in codes:  # one that was struck may have ended a moment before, and another one was not
             tally.kills += 1
             tally.inside += bool(_halves(run) - stale)  # what is there of it was never given its name
         elif codes != [0] * WORKERS:

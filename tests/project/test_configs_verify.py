@@ -12,7 +12,7 @@ from tests.support.command import ostinato
 from tests.support.jobs import ROOT
 
 SMALL = ("data.batch_size=8", "data.eval_batch_size=64", "train.epochs=1", "hardware.device=cpu", "hardware.threads=1")
-OPTIONS = ("--world-sizes", "1,2", "--kills", "1", "--steps", "6", "--json")
+OPTIONS = ("--world-sizes", "1,2", "--kills", "1", "--steps", "24", "--json")
 CONFIGS = {
     "digits": ("data.train.split=valid",),
     "regression": (),

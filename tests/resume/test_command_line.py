@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.jobs import (
     DIGITS,
+    LIMIT_S,
     SHORT,
     events,
     hurry,
@@ -71,7 +72,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_when_the_same_command_is_
         assert first.returncode == 5
         assert "rank 1" in err
         assert "Traceback" not in err
-    limit = time.monotonic() + 5
+    limit = time.monotonic() + LIMIT_S
     while any(psutil.pid_exists(pid) for pid in pids) and time.monotonic() < limit:
         time.sleep(0.02)
     assert not any(psutil.pid_exists(pid) for pid in pids), "a worker outlived its launcher"

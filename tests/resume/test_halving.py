@@ -15,6 +15,8 @@ from tests.support.slurm_cluster import wait_until
 from tests.support.submitted import write_config
 from trainer.rundir import RunDir, read_json, read_jsonl
 
+pytestmark = pytest.mark.timeout(600)  # on a busy machine each start takes its time
+
 SETTINGS = (
     *("train.epochs=4", "data.batch_size=192", "log.every_steps=1", "log.tensorboard=false", "hardware.threads=1"),
     *("schedule.target=constant", "schedule.warmup_epochs=0", "data.test=null"),

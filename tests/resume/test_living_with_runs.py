@@ -154,7 +154,7 @@ def test_a_run_that_failed_says_with_which_exit_code(tmp_path: Path) -> None:
 
 def test_a_run_is_stopped_while_it_starts_and_goes_on(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "runs" / "digits")
-    training = start(tmp_path, "train", str(DIGITS), "train.epochs=1")
+    training = start(tmp_path, "train", str(DIGITS), "train.epochs=1", slow_digits(free=0))
     end = time.monotonic() + LIMIT_S
     while not events(run, "created"):
         assert time.monotonic() < end
@@ -162,6 +162,7 @@ def test_a_run_is_stopped_while_it_starts_and_goes_on(tmp_path: Path) -> None:
     assert stop([str(run.path)]) == DONE
     _, err = training.communicate(timeout=LIMIT_S)
     assert training.returncode == STOPPED, err
+    hurry(tmp_path)
     assert status(tmp_path)["state"] == "stopped"
     assert ostinato(tmp_path, "resume", "runs/digits").returncode == DONE
     assert status(tmp_path)["state"] == "finished"

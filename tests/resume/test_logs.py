@@ -18,6 +18,7 @@ import pytest
 from tests.support import event_files
 from tests.support.jobs import (
     DIGITS,
+    LIMIT_S,
     ROOT,
     environment,
     events,
@@ -30,6 +31,7 @@ from tests.support.jobs import (
     wait_for_step,
     weights,
 )
+from tests.support.slurm_cluster import wait_until
 from trainer.metrics.options import curves, final_metrics
 from trainer.rundir import RunDir, read_json, read_jsonl
 
@@ -251,11 +253,13 @@ def test_wandb_gets_the_config_and_every_row_once_and_nothing_else(tmp_path: Pat
     run = RunDir(tmp_path / "runs" / "digits")
     first = start(tmp_path, *command, "--nproc-per-node", "2", WANDB_MODE="offline", HOME=str(tmp_path))
     wait_for_step(run, STEPS + 3, first)
+    wait_until("wandb", lambda: len(list(run.path.glob("wandb/offline-run-*/*.wandb"))) == 1, LIMIT_S)
     first.send_signal(signal.SIGTERM)
-    hurry(tmp_path)
     out, err = first.communicate(timeout=120)
     assert first.returncode == 75, (out, err)
     second = start(tmp_path, *command, WANDB_MODE="offline", HOME=str(tmp_path))
+    wait_until("wandb again", lambda: len(list(run.path.glob("wandb/offline-run-*/*.wandb"))) == 2, LIMIT_S)
+    hurry(tmp_path)
     out, err = second.communicate(timeout=120)
     assert (second.returncode, err) == (0, ""), out
     assert weights(run) == weights(plain)

@@ -16,7 +16,7 @@ import pytest
 from torch.distributed import PrefixStore, TCPStore
 
 from launcher.standing import lock_of
-from tests.support.jobs import LIMIT_S, events, ostinato, pid_of, start, wait_for_step
+from tests.support.jobs import LIMIT_S, events, hurry, ostinato, pid_of, slow_images, start, wait_for_step
 from tests.support.slurm_machine import free_ports
 from tests.support.submitted import nothing_is_lost, same, whole_run, write_config
 from trainer.rundir import RunDir
@@ -113,11 +113,13 @@ def test_numbers_that_do_not_fit_are_refused_on_both(tmp_path: Path) -> None:
 
 
 def test_a_rank_that_is_taken_is_refused_and_the_job_goes_on(tmp_path: Path) -> None:
-    write_config(tmp_path, seconds=0.1)
+    write_config(tmp_path)
+    slowly = slow_images(free=0)
     run, port = RunDir(tmp_path / "runs" / "c"), free_ports(1)[0]
-    first, second = node(tmp_path, 0, port, "train.epochs=2"), node(tmp_path, 1, port, "train.epochs=2")
-    wait_for_step(run, 1, first)  # about ten seconds are left
-    [(code, _, err)] = ends(node(tmp_path, 1, port, "train.epochs=2"))
+    first, second = node(tmp_path, 0, port, slowly), node(tmp_path, 1, port, slowly)
+    wait_for_step(run, 1, first)
+    [(code, _, err)] = ends(node(tmp_path, 1, port, slowly))
+    hurry(tmp_path)
     assert code == 2
     assert err == "command line: --node-rank=1: another machine has this number already; each needs its own\n"
     assert [code for code, _, _ in ends(first, second)] == [0, 0]
@@ -127,8 +129,8 @@ def test_a_machine_that_never_comes_is_named(tmp_path: Path) -> None:
     write_config(tmp_path)
     port = free_ports(1)[0]
     told = ends(
-        node(tmp_path, 0, port, "supervision.start_within_s=8", "train.virtual_ranks=3", nodes=3),
-        node(tmp_path, 2, port, "supervision.start_within_s=8", "train.virtual_ranks=3", nodes=3),
+        node(tmp_path, 0, port, "supervision.start_within_s=20", "train.virtual_ranks=3", nodes=3),
+        node(tmp_path, 2, port, "supervision.start_within_s=20", "train.virtual_ranks=3", nodes=3),
         node(tmp_path, 1, free_ports(1)[0], "supervision.start_within_s=1"),
     )
     assert [code for code, _, _ in told] == [5, 5, 5]
@@ -161,7 +163,7 @@ def test_a_run_folder_that_is_not_shared_is_found_out(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         write_config(tmp_path / name)
     port = free_ports(1)[0]
-    soon = "supervision.start_within_s=15"
+    soon = "supervision.start_within_s=20"
     told = ends(node(tmp_path / "here", 0, port, soon), node(tmp_path / "there", 1, port, soon))
     assert [code for code, _, _ in told] == [2, 2], told
     assert "node 1 (" in told[0][2]

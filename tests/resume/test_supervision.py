@@ -45,7 +45,7 @@ checkpoint: {{every_steps: 4}}
 hardware: {{device: cpu, threads: 1}}
 log: {{every_steps: 1, tensorboard: false}}
 """
-QUICK_VALID, SLOW_VALID = 'NoisyImages", size: 20', 'SlowImages", seconds: 0.05, size: 60, until: hurry'
+QUICK_VALID, SLOW_VALID = 'NoisyImages", size: 20', 'SlowImages", seconds: 0.5, size: 60, until: hurry'
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_a_request_during_an_evaluation_leaves_it_and_the_evaluation_is_made_ane
 
 def test_a_job_that_computes_the_statistics_of_its_average_from_slow_data_is_not_taken_for_stuck(config: Path) -> None:
     slow = ("data.train={target: 'tests.support.noisy:SlowImages', seconds: 0.1, size: 80}", "data.batch_size=8", "data.eval_batch_size=8")
-    short = ("train.epochs=1", "train.swa={start_epoch: 0}", "supervision.stuck_after_s=4", "supervision.max_restarts=0")
+    short = ("train.epochs=1", "train.swa={start_epoch: 0}", "supervision.stuck_after_s=7", "supervision.max_restarts=0")
     done = ostinato(config, "train", "c.yaml", *slow, *short)  # eight seconds of training, and eight of reading the same data again
     assert done.returncode == 0, done.stderr
 
@@ -152,7 +152,7 @@ def test_workers_that_do_not_leave_within_the_grace_period_are_ended(config: Pat
     process.send_signal(signal.SIGUSR1)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 75, err
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25  # the grace that a job has by itself is 30 s
     assert "supervision.grace_s" in out
     assert store.pointed(run.checkpoints, "last") is None
 

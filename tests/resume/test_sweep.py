@@ -11,7 +11,7 @@ from tests.support.slurm_cluster import wait_until
 from tests.support.submitted import write_config
 from trainer.rundir import RunDir, read_json
 
-SETTINGS = ("train.epochs=2", "data.batch_size=48", "checkpoint.every_steps=5", "log.every_steps=1", "hardware.threads=1", "data.test=null")
+SETTINGS = ("train.epochs=5", "data.batch_size=48", "checkpoint.every_steps=5", "log.every_steps=1", "hardware.threads=1", "data.test=null")
 SWEEP = ("sweep", str(DIGITS), *SETTINGS, "--grid", "optimizer.lr=0.01,0.1", "--grid", "seed=0,1")
 NAMES = [f"digits-lr{lr}-seed{seed}" for lr in ("0.01", "0.1") for seed in (0, 1)]
 

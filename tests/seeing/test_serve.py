@@ -212,6 +212,7 @@ def test_what_is_no_picture_is_said_on_the_page_and_the_next_one_is_answered(
 def test_a_file_that_is_too_long_is_refused_on_the_page(tmp_path: Path, photos: Served, browser: Any) -> None:
     (tmp_path / "long.png").write_bytes(bytes(51_000_000))
     tab = browser.new_page()
+    tab.set_default_timeout(1000 * LIMIT_S)
     tab.goto(photos.url)
     tab.locator("#picture input[type=file]").set_input_files(tmp_path / "long.png")
     tab.get_by_text("maximum allowed size").first.wait_for()

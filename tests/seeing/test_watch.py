@@ -114,8 +114,7 @@ def test_a_run_is_waited_for_watched_through_a_resize_and_shown_at_its_end(
     assert ostinato(tmp_path, "stop", str(run.path)).returncode == DONE
     assert process.wait(timeout=LIMIT_S) == 75
     assert screen.code() == DONE
-    last = screen.tmux("capture-pane", "-p")
-    assert "seen  stopped" in last
+    last = screen.shows("seen  stopped")
     assert "Ctrl-C" not in last
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from tests.support.jobs import LIMIT_S, events, ostinato, rows, weights
+from tests.support.jobs import LIMIT_S, events, hurry, ostinato, rows, weights
 from tests.support.slurm_cluster import Cluster, wait_until
 from tests.support.submitted import call, write_config
 from trainer.rundir import RunDir, read_jsonl
 
 GRID = ("--grid", "optimizer.lr=0.05,0.02", "--grid", "seed=1,2,3")
-SETTINGS = ("train.epochs=3", "train.virtual_ranks=2")
+# The first two take their time until they are told to hurry: all that is done to them is done within that time.
+SLOWLY = "data.train={target: 'tests.support.noisy:SlowImages', seconds: 0.15, until: hurry}"
+SETTINGS = ("train.epochs=3", "train.virtual_ranks=2", SLOWLY)
 SWEEP = ("sweep", "c.yaml", *SETTINGS, *GRID)
 ON_SLURM = ("--slurm", "--nproc-per-node", "2", "--parallel", "2")
 NAMES = [f"c-lr{lr}-seed{seed}" for lr in ("0.05", "0.02") for seed in (1, 2, 3)]
@@ -46,7 +48,7 @@ def array_of(run: RunDir) -> tuple[str, str]:
 @pytest.mark.timeout(600)
 def test_a_sweep_of_six_runs_is_right_at_every_stage(either_cluster: Cluster, tmp_path: Path) -> None:
     cluster = either_cluster
-    write_config(tmp_path, seconds=0.06)
+    write_config(tmp_path)
     runs = {name: RunDir(tmp_path / "runs" / name) for name in NAMES}
     blocker = cluster.sbatch("sleep 600", "--nodes=2", "--exclusive", "--output=/dev/null")
     cluster.wait_job(blocker, "RUNNING")
@@ -78,6 +80,7 @@ def test_a_sweep_of_six_runs_is_right_at_every_stage(either_cluster: Cluster, tm
     assert events(runs[NAMES[0]], "stopped")
     cluster.run("scancel", "--signal=USR2", f"{job}_1.0")
     wait_until("a second turn", lambda: bool(events(runs[NAMES[1]], "requeued")), LIMIT_S)
+    hurry(tmp_path)
     again = call(cluster, tmp_path, *SWEEP, *ON_SLURM, "--dry-run")
     assert Counter(line.rpartition(": ")[2] for line in again.stdout.splitlines() if line.startswith("runs/"))["stopped"] == 2
     assert "#SBATCH --array=0-1%2" in again.stdout

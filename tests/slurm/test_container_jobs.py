@@ -12,6 +12,8 @@ from launcher.sbatch import GRANT
 from tests.support.slurm_cluster import Cluster
 from tests.support.submitted import finished, output, same, submit, turns, wait_for, whole_run, write_config
 
+pytestmark = pytest.mark.timeout(600)  # on a busy machine each start takes its time
+
 # As the real one starts a command in an image; the image has this python, a shell and nothing of Slurm.
 APPTAINER = """#!/bin/sh
 shift

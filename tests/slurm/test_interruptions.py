@@ -128,7 +128,7 @@ def test_a_run_that_is_stopped_or_cancelled_is_not_queued_again_and_goes_on_when
 def test_faults_on_the_other_node_are_mended_within_the_job_and_a_launcher_that_is_gone_in_its_next_turn(
     cluster: Cluster, tmp_path: Path, whole: RunDir
 ) -> None:
-    write_config(tmp_path)
+    write_config(tmp_path, seconds=0.05)
     run, job = submit(cluster, tmp_path, *TWO_NODES, "supervision.stuck_after_s=10")
     wait_for(cluster, run, job, step=6)
     worker_on("n2", run, 3).kill()
@@ -143,7 +143,7 @@ def test_faults_on_the_other_node_are_mended_within_the_job_and_a_launcher_that_
     killed = time.monotonic()
     launcher_on("n2").kill()
     wait_until("its next turn", lambda: len(turns(run)) == 1, LIMIT_S)
-    assert time.monotonic() - killed < 45
+    assert time.monotonic() - killed < 90
     assert "node 1 (n2) does not answer any more" in output(run)
     finished(cluster, run, job)
     assert same(run, whole)

@@ -19,6 +19,8 @@ from trainer.errors import BAD_CONFIG, DONE, RunFolderError
 from trainer.prepare import prepare
 from trainer.rundir import RunDir, append_jsonl, make_private
 
+pytestmark = pytest.mark.timeout(600)  # on a busy machine each start takes its time
+
 SETTINGS = ("train.epochs=400", "data.batch_size=48", "checkpoint.every_steps=10", "log.every_steps=1", "hardware.threads=1")
 STAYS = "srun --ntasks=1 sleep 600"
 

@@ -16,6 +16,8 @@ from trainer.rundir import RunDir, read_json, read_jsonl
 MODEL = """
 from tests.support.noisy import NoisyNet
 
+pytestmark = pytest.mark.timeout(600)  # on a busy machine each start takes its time
+
 
 class Net(NoisyNet):
     pass

@@ -42,10 +42,10 @@ def start(folder: Path, *arguments: str, module: str = "launcher", **more: str) 
 
 
 def ostinato(folder: Path, *arguments: str, module: str = "launcher") -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+    """Run it to its end, which may be that of several jobs."""
     process = start(folder, *arguments, module=module)
     try:
-        out, err = process.communicate(timeout=LIMIT_S)
+        out, err = process.communicate(timeout=2.3 * LIMIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         raise

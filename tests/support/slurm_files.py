@@ -21,7 +21,7 @@ class Settings:
     gpus: int = 0  # fake: Slurm counts them and hands them out, nothing can compute on them
     accounting: bool = False
     remembers_s: int = 86400  # so long ended jobs stay known to squeue and scontrol: the whole session; Slurm's default is 300
-    kill_wait_s: int = 10  # from TERM to KILL; on a busy machine a checkpoint takes its time
+    kill_wait_s: int = 25  # from TERM to KILL; on a busy machine a checkpoint takes its time
     grace_s: int = 20  # of the partition low_grace: so long a preempted job may stay after its first signal
     signal_at_preemption: bool = True  # the one of the job's --signal option, if it has one; else TERM only, as on most clusters
     # Generous, because a busy machine must not look like a dead node; a dead one is found after half a minute.

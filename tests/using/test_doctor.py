@@ -59,7 +59,7 @@ def marked() -> list[psutil.Process]:
 
 def left() -> list[psutil.Process]:
     """Those that are still there after a moment: Python's resource tracker ends a little after whom it serves."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while (alive := marked()) and time.monotonic() < end:
         time.sleep(0.02)
     return alive

@@ -51,7 +51,7 @@ def wait_until(ask, timeout=60.0):
 
 
 def gone(pids):
-    return wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), timeout=5)
+    return wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_request_before_the_workers_listen_ends_them(node):
     started = node("slow_to_listen", 2)
     started.wait_for_workers()
     started.process.send_signal(signal.SIGTERM)
-    result = started.result(timeout=10)
+    result = started.result(timeout=25)  # the grace would be 30 s
     assert result["stop_requested"]
     assert {end["exit_code"] for end in result["ends"]} == {75}
 
@@ -153,7 +153,7 @@ def test_a_second_ctrl_c_ends_everything_at_once(node):
     started = node("deaf", 2)
     pids = started.wait_for_workers()
     started.process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    time.sleep(1.0)  # two that come at once are one
     start = time.monotonic()
     started.process.send_signal(signal.SIGINT)
     result = started.result()
@@ -180,7 +180,7 @@ def test_peers_that_hang_after_a_death_are_ended_in_seconds(node):
     wait_until(lambda: started.rank(0)["pid"])
     start = time.monotonic()
     result = started.result()
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 25  # torch would give them 30 s
     assert [end["by_launcher"] for end in result["ends"]] == [True, False]
     assert [end["exit_code"] for end in result["ends"]] == [-signal.SIGKILL, -signal.SIGKILL]
 

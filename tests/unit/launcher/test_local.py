@@ -139,5 +139,5 @@ def test_a_killed_worker_is_named_and_ends_the_run_with_5(running):
 def test_no_worker_survives_a_killed_launcher(running):
     workers = workers_of(running)
     running.kill()
-    _, alive = psutil.wait_procs(workers, timeout=5)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert (len(workers), alive) == (2, [])
