@@ -30,7 +30,7 @@ from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousIn
 
 from launcher.failure import WorkerEnd
 from launcher.forkserver import nameless_main
-from launcher.health import LOOK_EVERY_S, Stall, Watch
+from launcher.health import DUMP_S, LOOK_EVERY_S, Stall, Watch
 from launcher.in_forkserver import enter
 from launcher.nodes import Crew
 from launcher.plan import INTERFACES
@@ -41,7 +41,7 @@ from trainer.rundir import read_json
 POLL_S = 0.05
 # A worker whose peer is gone cannot go on; what it still has to do is to say so.
 PEER_GRACE_S = 5.0
-EXAMINED_WITHIN_S = 5.0
+EXAMINED_WITHIN_S = DUMP_S + 4.0  # the other nodes' reports; they hear a little later that it is time for one
 NOISY = ("torch.distributed.elastic", "torch.multiprocessing.spawn", "torch.distributed.launcher")
 
 

@@ -96,11 +96,11 @@ class Pool:
         for one in [one for one in self.under_way if one.process.poll() is not None]:
             self.under_way.remove(one)
             code = one.process.returncode
-            if code == BAD_CONFIG and lock_of(self.runs[one.name].lock)[0]:
-                self.waiting.appendleft(one.name)  # somebody else was quicker, and runs it
+            last = _last_line(one.log).partition(" · ")[0]
+            if code == BAD_CONFIG and ": in use by " in last:  # somebody else was quicker, and runs it
+                self.waiting.appendleft(one.name)
                 continue
             self.done += 1
-            last = _last_line(one.log).partition(" · ")[0]
             if code == STOPPED and last.startswith("paused"):
                 last = last.partition(";")[0]
             else:

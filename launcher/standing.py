@@ -21,6 +21,8 @@ from trainer.stop import PAUSE
 
 FRESH_S = 60.0
 """A heartbeat of another machine that is younger than this is one of a living run: clocks may differ, and shared folders lag."""
+CLOCKS_S = 1.0
+"""What a file server's clock may be off by, where its time of a file is compared with ours."""
 
 TRAINING = ("started", "resumed", "checkpointed", "skipped", "restarted")
 QUEUED = ("submitted", "requeued")
@@ -169,6 +171,8 @@ def read(run: RunDir) -> Facts:
                 last = row
                 break
         held, named = lock_of(run.lock)
+        if held and requested is not None and requested < run.lock.stat().st_mtime - CLOCKS_S:
+            requested = None  # whoever has the lock took it later: another start was meant
         submission = next(newest_rows(run.submissions), {})
         return Facts(run, last, requested, newest_event, *_starts(run), named, held, _beat(run), submission)
     except OSError as fault:

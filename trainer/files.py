@@ -133,6 +133,14 @@ def names_in(folder: int) -> list[str]:
     return sorted(os.listdir(folder))
 
 
+def is_file_in(folder: int, name: str) -> bool:
+    """Whether a folder that is held open has a regular file of that name."""
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def fsync_folder(path: Path) -> None:
     """Make renames and new names in a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -99,7 +99,10 @@ def _locked(run: RunDir, held: RunLock | None) -> Iterator[RunLock]:
     with _writable(run):
         run.path.parent.mkdir(parents=True, exist_ok=True)
         make_private(run.path)
-    lock = held if held is not None and held.in_place else RunLock(run.lock)
+    if held is not None and not held.in_place:
+        held.release()  # its folder was moved away meanwhile, and is nobody's business of ours any more
+        held = None
+    lock = held or RunLock(run.lock)
     try:
         yield lock
     except BaseException:
@@ -221,7 +224,15 @@ def set_aside(run: RunDir, lock: RunLock, config: bytes) -> None:
             number += 1
     second = RunLock(target.lock)
     write_atomic(target.config, config)
-    _exchange(run.path, target.path)
+    try:
+        _exchange(run.path, target.path)
+    except OSError:
+        if second.in_place:  # nothing has moved: what was made for it must not look like a run
+            for file in (target.config, target.lock):
+                file.unlink()
+            target.path.rmdir()
+        second.release()
+        raise
     lock.take_over(second)
 
 

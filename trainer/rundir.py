@@ -37,6 +37,7 @@ from trainer.files import (
     append_jsonl,
     clear_partials,
     fsync_folder,
+    is_file_in,
     make_private,
     names_in,
     private,
@@ -178,11 +179,11 @@ class RunDir:
         """
         try:
             folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         try:
             strange = [name for name in names_in(folder) if not self._begins(name, folder)]
-            return strange[0] if strange and self.config.name not in names_in(folder) else None
+            return strange[0] if strange and not is_file_in(folder, self.config.name) else None
         finally:
             os.close(folder)
 

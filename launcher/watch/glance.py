@@ -149,7 +149,6 @@ class Looker:
         every = IN_SLURM_EVERY_S if self.standing is not None and self.standing.facts.job_id else STANDING_EVERY_S
         if time.monotonic() - self.asked < every:
             return
-        self.asked = time.monotonic()
         try:
             self.standing, warning = look_at(self.run)
             self.row = row_of(self.run, self.standing)
@@ -157,6 +156,7 @@ class Looker:
             self.batch_size = self.batch_size or _batch_size(self.run)
         except RunFolderError as fault:
             self.standing, self.row, self.problem = None, None, str(fault)
+        self.asked = time.monotonic()  # from the answer on: a Slurm that hangs takes as long as it may
 
     def _read_metrics(self) -> None:
         anew, rows = self.metrics.rows()

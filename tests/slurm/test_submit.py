@@ -13,10 +13,10 @@ from tests.support.slurm_cluster import Cluster, wait_until
 from tests.support.submitted import TWO_NODES, call, finished, launch, output, same, submit, whole_run, write_config
 from trainer.rundir import RunDir, read_json, read_jsonl
 
+pytestmark = pytest.mark.timeout(600)  # on a busy machine each start takes its time
+
 MODEL = """
 from tests.support.noisy import NoisyNet
-
-pytestmark = pytest.mark.timeout(600)  # on a busy machine each start takes its time
 
 
 class Net(NoisyNet):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -13,7 +14,7 @@ import pytest
 
 from trainer.config.load import load
 from trainer.errors import ConfigError, RunFolderError
-from trainer.prepare import Prepared, fill, prepare
+from trainer.prepare import Prepared, _locked, fill, prepare
 from trainer.registry import target_files
 from trainer.rundir import RunDir, RunLock, append_jsonl, read_jsonl
 
@@ -230,6 +231,12 @@ def test_a_strange_folder_and_a_file_in_the_runs_place_are_not_touched(folder: P
     for name, text in (("config", "something else in it"), ("file", "a file is where the run folder should be")):
         with pytest.raises(RunFolderError, match=text):
             made(f"run.name={name}")
+    with pytest.raises(RunFolderError, match=r"runs/file/config: cannot be written \("):
+        made("run.root=runs/file")
+    (folder / "runs" / "config" / "config.yaml").mkdir()
+    with pytest.raises(RunFolderError, match=r"something else in it \(config.yaml\)"):
+        made()
+    (folder / "runs" / "config" / "config.yaml").rmdir()
     assert tree(folder) == before
     assert not (folder / "runs" / "config" / "lock").exists()
 
@@ -267,6 +274,55 @@ def test_a_run_that_begins_anew_is_never_taken_for_a_folder_with_something_else_
             looks += 1
         assert anew.returncode == 0
     assert looks > 100 and (folder / "runs" / "config.100").is_dir()
+
+
+def test_a_run_that_cannot_be_moved_aside_stays_and_leaves_nothing_beside_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made().run
+    append_jsonl(run.metrics, {"step": 1})
+    before = tree(run.path)
+
+    def refuse(one: Path, two: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", str(one))
+
+    monkeypatch.setattr("trainer.prepare._exchange", refuse)  # as some file systems do
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        made(fresh=True)
+    assert [path.name for path in (folder / "runs").iterdir()] == ["config"]
+    assert tree(run.path) == before
+    RunLock(run.lock).release()
+
+
+def test_a_lock_of_a_folder_that_was_moved_away_is_let_go_and_another_one_taken(folder: Path) -> None:
+    run = made().run
+    held = RunLock(run.lock)
+    run.path.rename(folder / "kept")
+    prepared = prepare("config.yaml", [], world_size=1, hold=True, lock=held)
+    RunLock(folder / "kept" / "lock").release()
+    with pytest.raises(RunFolderError, match="in use"):
+        made()
+    prepared.lock.release()
+
+
+def test_a_refused_start_takes_away_only_its_own_lock(folder: Path) -> None:
+    run = RunDir(folder / "runs" / "config")
+    with pytest.raises(KeyError), _locked(run, None) as lock:
+        run.path.rename(folder / "kept")  # as where folders change places by three renames, and another start comes in between
+        run.path.mkdir()
+        other = RunLock(run.lock)
+        raise KeyError
+    assert not lock.in_place
+    assert other.in_place
+    other.release()
+
+
+def test_a_run_that_was_begun_anew_is_another_folder() -> None:
+    run = made().run
+    append_jsonl(run.metrics, {"step": 1})
+    before = run.identity()
+    assert before == RunDir(run.path).identity()
+    made(fresh=True)
+    assert run.identity() not in (before, None)
+    assert RunDir(run.path.with_name("config.1")).identity() == before
 
 
 def test_weights_that_are_not_there_are_told_before_anything_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

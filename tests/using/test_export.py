@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 from tests.support.jobs import LIMIT_S, environment, ostinato
 from tests.using.runs import DIGITS, trained, written
 from trainer.data.datasets import Digits
+from trainer.errors import RunFolderError
+from trainer.export import _Room
 from trainer.finished import open_run
 from trainer.rundir import RunDir
 
@@ -176,3 +179,14 @@ def test_a_file_that_is_there_is_left_alone(digits: RunDir, tmp_path: Path) -> N
     assert done.returncode == 2
     assert "config.yaml: there already, and left alone; name another folder (--output)" in done.stderr
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("config.yaml", "mine")]
+
+
+def test_a_run_that_is_moved_away_while_files_are_made_is_told_in_one_line(tmp_path: Path) -> None:
+    target = tmp_path / "run" / "exports" / "last"
+    target.mkdir(parents=True)
+    with (
+        pytest.raises(RunFolderError, match=rf"^{re.escape(str(target))}: was moved away while files were made in it"),
+        _Room(target) as room,
+    ):
+        (tmp_path / "run").rename(tmp_path / "run.1")
+        (room.path / "model.safetensors").write_bytes(b"")

@@ -195,6 +195,16 @@ def test_the_line_tells_steps_epochs_figures_checkpoint_and_starts(run: RunDir, 
     assert int(seconds) < 60 and ago == "ago"
 
 
+def test_a_stop_that_an_earlier_start_was_asked_for_is_not_the_next_ones(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    run.event("stopped", attempt=0, step=1)
+    append_jsonl(run.events, {"time": time.time() - 10, "event": "stop-requested"})
+    lock = RunLock(run.lock)
+    assert (row(run, capsys)["state"], row(run, capsys)["detail"]) == ("running", "")
+    run.event("stop-requested", by="user", job_id=None)
+    assert (row(run, capsys)["state"], row(run, capsys)["detail"]) == ("running", "asked to stop")
+    lock.release()
+
+
 def test_a_run_under_way_tells_its_place_its_process_and_when_it_moved(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
     run.events.write_text('{"time": 5.0, "event": "started"}\n')
     lock = RunLock(run.lock)

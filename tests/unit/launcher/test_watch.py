@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from launcher.watch.frame import frame
-from launcher.watch.glance import Grown, Looker
+from launcher.watch.glance import Grown, Looker, _batch_size
 from launcher.watch.spark import braille, plain
 from trainer.rundir import RunDir, append_jsonl, write_atomic, write_json
 
@@ -96,6 +96,17 @@ def test_a_frame_tells_place_pace_time_left_waiting_ranks_and_the_checkpoint(tmp
     assert "training loss 0.03333" in text
     assert re.search(r"0     forward  30    50 %  256 MiB  25 %            \d+ s ago", text)
     assert re.search(r"checkpoint step-00000030: \d+ s ago, written in 0.5 s, training stopped for 2 ms", text)
+
+
+def test_a_config_that_cannot_be_read_at_this_moment_costs_only_the_pace_in_samples(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    looker = Looker(run)
+    text = run.config.read_text()
+    run.config.unlink()
+    assert looker.look().problem == f"{run.path}: no run here (it has no config.yaml)"
+    assert _batch_size(run) is None
+    run.config.write_text(text)
+    assert _batch_size(run) == 64
 
 
 @pytest.mark.parametrize("width", [1, 5, 20, 60, 300])
