@@ -44,6 +44,7 @@ bench: $(STAMP)  ## Measure; see benchmarks/
 	$(BIN)/python -m benchmarks.reduction
 	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.checkpoint_stall
+	$(BIN)/python -m benchmarks.watching
 
 clean:  ## Remove the environment and caches; runs and data stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

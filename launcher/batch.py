@@ -13,15 +13,18 @@ from pathlib import Path
 from launcher import sbatch, slurm_query
 from launcher.attempts import note
 from launcher.closing import say
-from launcher.freeze import Frozen, Tree, beginning, freeze, own_code
+from launcher.freeze import Frozen, Tree, beginning, freeze, not_frozen, own_code
 from launcher.one_job import alone, refuse_what_is_under_way
 from launcher.plan import run_folder
-from launcher.profile import Profile
+from launcher.profile import Container, Profile
 from launcher.slurm_task import Task
 from trainer.config.load import load
 from trainer.errors import ConfigError, StorageError
 from trainer.files import make_private
 from trainer.rundir import RunDir, append_jsonl, write_json
+
+# Apptainer's and enroot's.
+IMAGES = (".sif", ".sqsh", ".squashfs")
 
 
 @dataclass(frozen=True)
@@ -64,21 +67,46 @@ class Batch:
         return own_code(tree) if self.profile.container is None else None
 
     def asked(self, own: Path | None) -> Profile:
-        """The profile; python finds a copy of ostinato's code before what is installed."""
+        """The profile; python finds a copy of ostinato's code before what is installed, and each node the container's image."""
+        if self.profile.container is not None:
+            return self.profile.model_copy(update={"container": found_from_here(self.profile.container)})
         if own is None:
             return self.profile
         line = f"export PYTHONPATH={shlex.quote(str(own))}${{PYTHONPATH:+:$PYTHONPATH}}"
         return self.profile.model_copy(update={"setup": (*self.profile.setup, line)})
 
 
+def found_from_here(container: Container) -> Container:
+    """A container whose image is a file in or below this folder, which is not the one where the job begins."""
+    path = Path(container.image)
+    is_there = path.is_file() or (container.runtime == "apptainer" and path.is_dir())
+    return container.model_copy(update={"image": str(path.absolute())}) if is_there else container
+
+
+def _look_for_image(container: Container) -> None:
+    """An image that cannot be found is refused; one with an absolute path may lie where only the job's machines see it.
+
+    Raises:
+        ConfigError: it is a file by its name, and there is none.
+    """
+    path = Path(container.image)
+    if path.suffix not in IMAGES or "://" in container.image or path.exists():
+        return
+    if not path.is_absolute():
+        raise ConfigError(f"command line: container.image: {path}: no such file in {Path.cwd()}; make it there, or give its absolute path")
+    say(f"warning: container.image: {path}: no such file here; the job needs it on its machines", error=True)
+
+
 def ask_slurm(batch: Batch, tree: Tree | None, points: int = 1) -> None:
     """Let Slurm itself judge the script, where there is one.
 
     Raises:
-        ConfigError: it would not take it.
+        ConfigError: it would not take it, or the job would find no image.
     """
     if batch.profile.executor != "slurm" or not slurm_query.present():
         return
+    if batch.profile.container is not None:
+        _look_for_image(batch.profile.container)
     if line := sbatch.overruled(os.environ):
         say(f"warning: {line}", error=True)
     refusal, doubt = sbatch.try_out(batch.script(tree, points))
@@ -114,10 +142,7 @@ def _enqueue(batch: Batch, points: Sequence[Point], tree: Tree | None, *, fresh:
         make_private(room)
     frozen = None if tree is None else freeze(tree, batch.jobs / "code")
     if frozen is None:
-        say(
-            f"warning: {Path.cwd()} is in no git work tree: the code is not frozen, and the job runs what is there when it starts",
-            error=True,
-        )
+        say(f"warning: {not_frozen(Path.cwd())}", error=True)
     own = None if (found := batch.own(tree)) is None else freeze(found, batch.jobs / "code")
     begin = str(frozen.path) if frozen else str(Path.cwd())
     made = sbatch.executor(batch.asked(own.path if own else None), batch.jobs, batch.name, batch.grace_s, begin, batch.parallel)
@@ -144,6 +169,8 @@ def _write_down(batch: Batch, folders: Sequence[RunDir], ids: Sequence[str]) -> 
     profile = batch.profile
     for folder, job_id in zip(folders, ids, strict=True):
         facts = {"job_id": job_id, "nodes": profile.nodes, "workers_per_node": profile.workers, "profile": batch.profile_name}
+        if profile.executor == "local":
+            facts["host"] = os.uname().nodename
         log = batch.jobs / job_id / f"{job_id}_0_log.out"
         append_jsonl(folder.submissions, {"time": time.time(), **facts, "partition": profile.partition, "log": str(log)})
 

@@ -64,7 +64,15 @@ def _ostinato(
     """Options that stand before a command."""
 
 
-@app.command()
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato train configs/digits.yaml
+  ostinato train configs/digits.yaml train.epochs=3 optimizer.lr=0.1 run.name=faster --nproc-per-node 2
+  ostinato train configs/digits.yaml --nnodes 2 --node-rank 0 --rdzv-endpoint node0:29400
+  ostinato train configs/digits.yaml --dry-run"""
+)
 def train(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -300,7 +308,13 @@ def report(
     raise typer.Exit(report(runs, output=output, png=png, show=show))
 
 
-@app.command()
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato stop runs/digits
+  ostinato stop runs/digits runs/faster --no-wait"""
+)
 def stop(
     runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders.", autocompletion=completion.runs)],
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Stay until they have stopped; Ctrl-C ends only the waiting.")] = True,
@@ -311,7 +325,13 @@ def stop(
     raise typer.Exit(stop(runs, wait=wait))
 
 
-@app.command()
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato resume runs/digits
+  ostinato resume runs/digits --nproc-per-node 1"""
+)
 def resume(
     run: RunArgument,
     nproc_per_node: Annotated[
@@ -551,7 +571,13 @@ def sweep(
     raise typer.Exit(sweep(wish, on_slurm=on_slurm or profile is not None, profile=profile, options=options))
 
 
-@app.command()
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato schema
+  ostinato schema > ostinato.schema.json"""
+)
 def schema() -> None:
     """Print the config's JSON schema, with which an editor completes and checks the YAML."""
     from trainer.config.load import json_schema
@@ -559,7 +585,14 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=2))
 
 
-@app.command()
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato verify configs/digits.yaml
+  ostinato verify configs/digits.yaml --world-sizes 1,2,4 --kills 5 --steps 100
+  ostinato verify configs/digits.yaml data.batch_size=32 --seed 7 --json"""
+)
 def verify(
     config: ConfigArgument,
     overrides: OverridesArgument = None,
@@ -576,7 +609,13 @@ def verify(
     raise typer.Exit(code)
 
 
-@app.command()
+@app.command(
+    epilog="""Examples:
+
+\b
+  ostinato diff runs/digits runs/faster
+  ostinato diff runs/digits runs/faster --json"""
+)
 def diff(
     one: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=completion.runs)],
     two: Annotated[str, typer.Argument(metavar="RUN", help="The other one.", autocompletion=completion.runs)],

@@ -6,12 +6,13 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 
 from launcher import slurm_query
 from launcher.failure import Verdict
 from launcher.requests import SPARE_S, Requests
 from launcher.requeue import job_id
-from launcher.sbatch import SIGNAL_MARGIN
+from launcher.sbatch import LEFT, SIGNAL_MARGIN
 from trainer.config.load import load
 from trainer.errors import LOST
 from trainer.rundir import RunDir, read_jsonl
@@ -85,7 +86,20 @@ class Clock:
                 return False
             self.had_s = self.had_s or float(job.left_s)
             self.ends_at = time.monotonic() + job.left_s
+        elif self.ends_at is None and (end := told(os.environ)) is not None:  # nobody answers, as in a container
+            self.had_s = max(0.0, end - time.time())
+            self.ends_at = time.monotonic() + self.had_s
         return True
+
+
+def told(variables: Mapping[str, str]) -> float | None:
+    """When this turn ends, in seconds of the epoch, by what the job's script or Slurm said at its beginning; None: neither did. Pure."""
+    asked_at, _, left = variables.get(LEFT, "").partition(" ")
+    left_s = slurm_query.seconds(left)
+    if asked_at.isdecimal() and left_s is not None:
+        return float(asked_at) + left_s
+    end = variables.get("SLURM_JOB_END_TIME", "")
+    return float(end) if end.isdecimal() else None
 
 
 def needed(grace_s: float, save_s: float, had_s: float) -> float:

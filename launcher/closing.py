@@ -68,9 +68,12 @@ def done_line(run: RunDir) -> str:
 
 def _metrics(row: dict[str, Any]) -> str:
     split = row["split"]
-    if "accuracy" in row:
-        return f"{split} accuracy {100 * row['accuracy']:.2f} %"
-    return f"{split} loss {row['loss']:.6g}" if "loss" in row else f"{split} done"
+    name = next((name for name in ("accuracy", "loss") if name in row), None)
+    if name is None:
+        return f"{split} done"
+    if row[name] is None:
+        return f"{split} {name} not finite"
+    return f"{split} accuracy {100 * row[name]:.2f} %" if name == "accuracy" else f"{split} loss {row[name]:.6g}"
 
 
 def stopped_line(run: RunDir) -> str:

@@ -21,7 +21,7 @@ from trainer.config.checks import splits
 from trainer.config.load import load
 from trainer.config.schema import Config
 from trainer.errors import DONE, STOPPED, ConfigError, RunFolderError
-from trainer.files import write_atomic
+from trainer.files import json_text, write_atomic
 from trainer.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def evaluate(
         written, fault = _keep(found, text, target or folder.evaluations / name, asked=target is not None)
     place = str(output or Path(run, folder.evaluations.name, name)) if written else None  # as it was typed
     if as_json:
-        print(json.dumps({**found, "files": place}, indent=2))
+        print(json_text({**found, "files": place}, indent=2))
     else:
         _show(found, text)
         print(f"in {place}: evaluation.json, table.txt" + (", confusion.png" if found.get("confusion") else "") if place else fault)
@@ -124,12 +124,11 @@ def _measure(folder: RunDir, config: Config, split: str, checkpoint: str, asked:
         with Requests() as requests:
             forkserver.start([ENTRY])
             from launcher.agent import count_devices, run_node
-            from trainer.distributed import pick_device
             from trainer.evaluate_run import request, run
 
-            devices = count_devices() if config.hardware.device != "cpu" else 0
-            workers = asked or max(1, devices)
-            device = pick_device("auto" if devices >= workers else "cpu", 0, workers).type
+            workers, device, said = device_for(config.hardware.device, asked, count_devices() if config.hardware.device != "cpu" else 0)
+            if said:
+                print(f"ostinato: {said}", file=sys.stderr)
             result = room / "result.json"
             told = request(str(folder.path), split, checkpoint, result)
             ended = run_node(run, told, workers=workers, env={"OSTINATO_DEVICE": device}, requests=requests)
@@ -141,6 +140,29 @@ def _measure(folder: RunDir, config: Config, split: str, checkpoint: str, asked:
             return found, Verdict(DONE)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def device_for(wanted: str, asked: int | None, gpus: int) -> tuple[int, str, str]:
+    """How many workers, on which device, and what is to be said about it. Pure.
+
+    Args:
+        wanted: the run's ``hardware.device``.
+        asked: for so many workers; None: one for each GPU, without GPUs one.
+        gpus: so many are here.
+
+    Raises:
+        ConfigError: the run is one for GPUs, and here are fewer than workers.
+    """
+    workers = asked or max(1, gpus)
+    if wanted == "cpu" or gpus >= workers:
+        return workers, "cpu" if wanted == "cpu" else "cuda", ""
+    here = f"{gpus} GPU{'' if gpus == 1 else 's'} here"
+    if gpus and wanted == "cuda":
+        raise ConfigError(f"command line: --nproc-per-node={workers}: {here}, and hardware.device is cuda; start at most {gpus}")
+    on_cpu = "evaluated on the CPU, whose last digits may be others than a GPU's"
+    if gpus:
+        return workers, "cpu", f"{here} for {workers} workers: {on_cpu}; --nproc-per-node {gpus} is on the GPU{'' if gpus == 1 else 's'}"
+    return workers, "cpu", f"no GPU here, and hardware.device is cuda: {on_cpu}" if wanted == "cuda" else ""
 
 
 def _verdict(ended: NodeResult) -> Verdict:
@@ -167,7 +189,7 @@ def table(found: Mapping[str, Any]) -> list[str]:
 def heading(found: Mapping[str, Any]) -> str:
     """What was evaluated, in a line."""
     averaged = ", averaged weights" if found["averaged"] else ""
-    where = f"{found['checkpoint']}, step {found['step']}, epoch {found['epoch']}{averaged}"
+    where = f"{found['checkpoint']}, step {found['step']}, epoch {found['epoch']}{averaged}, on {found['device']}"
     unread = f" and {found['left_out']:,} that cannot be read" if found["left_out"] else ""
     return f"{found['run']}: {found['split']} set, {found['samples']:,} samples{unread} ({where})"
 
@@ -234,7 +256,7 @@ def _keep(found: Mapping[str, Any], text: str, place: Path, *, asked: bool) -> t
     """
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_atomic(place / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode(), durable=False)
+        write_atomic(place / "evaluation.json", (json_text(found, indent=2) + "\n").encode(), durable=False)
         write_atomic(place / "table.txt", f"{text}\n".encode("utf-8", "backslashreplace"), durable=False)
         if found.get("confusion"):
             from trainer.metrics.confusion import as_png

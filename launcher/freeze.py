@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ from trainer.rundir import write_json
 MAX_BYTES = 512 * 2**20
 GIT_WITHIN_S = 120.0
 OWN = ("launcher", "trainer")
+# A folder in a bare repository, or in .git itself, has no work tree around it either.
+NO_TREE = re.compile(r"not a git repository \(or any|must be run in a work tree")
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,12 @@ def survey(here: Path, leave_out: Path) -> Tree | None:
         leave_out: a folder whose content is no code: where runs are.
 
     Returns:
-        The tree; None: there is none.
+        The tree; None: there is none, or no git that could tell (`not_frozen` says which).
 
     Raises:
         ConfigError: it is larger than what anyone would call code; or git does not say what is in it.
     """
-    top = _git(here, "rev-parse", "--show-toplevel")
+    top = _top(here)
     if top is None:
         return None
     root = Path(top.rstrip("\n")).resolve()
@@ -85,6 +88,12 @@ def survey(here: Path, leave_out: Path) -> Tree | None:
             f"{root}: {size // 2**20} MiB of files to copy for the job; list what is no code in .gitignore (at most {MAX_BYTES // 2**20})"
         )
     return Tree(root, here.resolve(), tuple(names))
+
+
+def not_frozen(here: Path) -> str:
+    """Why the code in a folder is not copied, where `survey` finds no tree."""
+    why = "is in no git work tree" if shutil.which("git") else "may be in a git work tree, but there is no git here that could tell"
+    return f"{here} {why}: the code is not frozen, and the job runs what is there when it starts"
 
 
 def own_code(around: Tree | None) -> Tree | None:
@@ -206,9 +215,30 @@ def _copy(tree: Tree, target: Path) -> str:
     return total.hexdigest()
 
 
+def _top(here: Path) -> str | None:
+    """The top of the work tree around a folder; None: there is none, or no git."""
+    said, fault = _ask(here, "rev-parse", "--show-toplevel")
+    if said is None and fault and not NO_TREE.search(fault):  # such as a repository of somebody else, whom git does not trust
+        reason = next((line for line in fault.splitlines() if line.startswith("fatal: ")), fault.splitlines()[0])
+        remedy = next((line.strip() for line in fault.splitlines() if line.strip().startswith("git config ")), "git status")
+        raise ConfigError(f"{here}: git does not say which files are the code: {reason.removeprefix('fatal: ')}; see {remedy}")
+    return said
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
+    return _ask(folder, *arguments)[0]
+
+
+def _ask(folder: Path, *arguments: str) -> tuple[str | None, str]:
+    """What git says, or None and why it does not; without a word there is no git."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, timeout=GIT_WITHIN_S)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return os.fsdecode(done.stdout) if done.returncode == 0 else None  # a file's name is any bytes
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, env={**os.environ, "LC_ALL": "C"}, capture_output=True, timeout=GIT_WITHIN_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"it has not answered within {GIT_WITHIN_S:g} s"
+    except OSError:
+        return None, ""
+    if done.returncode != 0:
+        return None, done.stderr.decode(errors="replace").strip() or f"it ended with {done.returncode}"
+    return os.fsdecode(done.stdout), ""  # a file's name is any bytes

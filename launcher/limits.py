@@ -131,10 +131,19 @@ def remarks(profile: Profile, cluster: Cluster) -> list[str]:
     wanted = profile.partition.split(",") if profile.partition else [found.name for found in cluster.partitions if found.default]
     asked = [found for found in cluster.partitions if found.name in wanted]
     down = [f"partition {found.name} is down; the job waits until it is up again" for found in asked if found.state == "DOWN"]
-    if profile.qos is None:
-        return down
-    over = [limit for found in asked for limit in _over(profile, found)]
-    return [*down, *(f"{limit}; the qos {profile.qos} may allow it, else the job waits for ever" for limit in over)]
+    # An account that is not named there may be below one that is; only Slurm knows.
+    others = [
+        f"account: partition {found.name} is for {', '.join(found.accounts)}; the job waits for ever unless {profile.account} is below it"
+        for found in asked
+        if found.accounts is not None and profile.account is not None and not _among(profile.account, found.accounts)
+    ]
+    over = [limit for found in asked for limit in _over(profile, found)] if profile.qos is not None else []
+    return [*down, *others, *(f"{limit}; the qos {profile.qos} may allow it, else the job waits for ever" for limit in over)]
+
+
+def _among(name: str, names: Sequence[str]) -> bool:
+    """Whether a name is one of these; Slurm's accounting keeps them all in small letters."""
+    return name.lower() in [one.lower() for one in names]
 
 
 def _problems_in(profile: Profile, partition: Partition, nodes: Sequence[Node]) -> list[str]:
@@ -146,10 +155,8 @@ def _problems_in(profile: Profile, partition: Partition, nodes: Sequence[Node]) 
         found.append(f"nodes: {profile.nodes} asked for, {where} has {len(nodes)}")
     if profile.qos is None:
         found += _over(profile, partition)
-    for field, allowed in (("account", partition.accounts), ("qos", partition.qos)):
-        value = getattr(profile, field)
-        if allowed is not None and value is not None and value not in allowed:
-            found.append(f"{field}: {value} may not use {where}, which is for {', '.join(allowed)}")
+    if partition.qos is not None and profile.qos is not None and not _among(profile.qos, partition.qos):
+        found.append(f"qos: {profile.qos} may not use {where}, which is for {', '.join(partition.qos)}")
     return found or _too_large(profile, where, nodes)
 
 

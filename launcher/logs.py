@@ -44,15 +44,15 @@ def logs(run: str, *, rank: str = "0", attempt: int | None = None, follow: bool 
 
 
 def follow_to_its_end(run: RunDir) -> bool:
-    """Print what rank 0 writes until the run has ended; False: whoever looked has left before."""
-    return _read(_Reader(run, "0", None), follow=True)
+    """Print what rank 0 writes until the run has ended, also if it never began; False: whoever looked has left before."""
+    return _read(_Reader(run, "0", None), follow=True, must_begin=False)
 
 
-def _read(reader: _Reader, follow: bool) -> bool:
+def _read(reader: _Reader, follow: bool, must_begin: bool = True) -> bool:
     """Print all; False: nobody wants to see the rest."""
     with looking():
         if follow:
-            _follow(reader)
+            _follow(reader, must_begin)
         else:
             reader.read_once()
         sys.stdout.flush()
@@ -60,7 +60,7 @@ def _read(reader: _Reader, follow: bool) -> bool:
     return False
 
 
-def _follow(reader: _Reader) -> None:
+def _follow(reader: _Reader, must_begin: bool) -> None:
     """Print what comes until the run has ended."""
     looked = 0.0
     while True:
@@ -72,7 +72,7 @@ def _follow(reader: _Reader) -> None:
         reader.read_more()  # after the question: what was written before the end is printed
         if ended or reader.closed:
             reader.end()
-            if not reader.files:
+            if must_begin and not reader.files:
                 raise RunFolderError(reader.nothing())
             _aside(f"run {reader.run.name}: {standing.state}" + (f" ({standing.detail})" if standing.detail else ""))
             return

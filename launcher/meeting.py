@@ -93,7 +93,9 @@ def open_store(seat: Seat) -> tuple[TCPStore, Meeting]:
         ConfigError: nothing can listen there.
     """
     host, _, port = seat.endpoint.rpartition(":")
-    listener = _listen(host, int(port))
+    # Where the others read in a file where it is, nobody has typed it.
+    said = f"node {seat.rank} ({seat.host or host})" if seat.meeting else f"command line: --rdzv-endpoint={seat.endpoint}"
+    listener = _listen(host, int(port), said)
     port_number = listener.getsockname()[1]
     address = listener.getsockname()[0]
     name = f"ostinato-{secrets.token_hex(16)}" if seat.meeting else "ostinato"
@@ -105,7 +107,7 @@ def open_store(seat: Seat) -> tuple[TCPStore, Meeting]:
     return server, Meeting(host, port_number, name, secret)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, said: str) -> socket.socket:
     """A socket on the one address that the others know this node by.
 
     On all addresses where that one is not this machine's own (behind a NAT), or where its name means itself here and something else
@@ -114,7 +116,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         address = socket.gethostbyname(host)
     except OSError as fault:
-        raise ConfigError(f"command line: --rdzv-endpoint={host}:{port}: {host} cannot be found ({fault.strerror or fault})") from fault
+        raise ConfigError(f"{said}: {host} cannot be found ({fault.strerror or fault})") from fault
     if address.startswith("127.") and address != "127.0.0.1":
         address = "0.0.0.0"
     for place in dict.fromkeys((address, "0.0.0.0")):
@@ -127,7 +129,7 @@ def _listen(host: str, port: int) -> socket.socket:
         except OSError as fault:
             listener.close()
             if place == "0.0.0.0" or fault.errno != errno.EADDRNOTAVAIL:
-                raise ConfigError(f"command line: --rdzv-endpoint={host}:{port}: cannot listen there ({fault.strerror})") from fault
+                raise ConfigError(f"{said}: cannot listen there ({fault.strerror})") from fault
     raise AssertionError("unreachable")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -13,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.evaluate import config_of, go_where_it_was_started
 from trainer.errors import DONE, TRAINING_FAILED, ConfigError, RunFolderError
-from trainer.files import write_atomic
+from trainer.files import json_text, write_atomic
 from trainer.rundir import RunDir
 
 if TYPE_CHECKING:
     from trainer.predict import Prediction, Predictor
     from trainer.read_inputs import Given
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 Row = dict[str, Any]
 """``{"input", "predictions": [{"label", "probability"}, …]}``, or ``{"input", "values"}``, or ``{"input", "error"}``."""
 
@@ -59,7 +59,6 @@ def predict(
     if target is not None and (own := _input_with(target, paths)) is not None:
         raise ConfigError(f"command line: --csv={csv_file}: is one of the inputs, or lies among them ({own}); name another file")
     named = [str(Path(path).absolute()) for path in paths]
-    absolute = dict(zip(named, paths, strict=True))
     go_where_it_was_started(folder)
     from trainer.predict import Predictor
 
@@ -67,36 +66,35 @@ def predict(
     for complaint in predictor.finished.complaints:
         print(f"ostinato: {complaint}; {predictor.checkpoint} answers instead", file=sys.stderr)
     rows = []
-    for row in _answers(predictor, named, top_k, batch_size):
-        row["input"] = _as_typed(row["input"], absolute)
+    for row in _answers(predictor, list(zip(named, paths, strict=True)), top_k, batch_size):
         rows.append(row)
         if "error" in row:
             print(f"{_shown(row['input'])}: {row['error']}", file=sys.stderr)
         elif not as_json:
             print(line(row), flush=True)
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(json_text(rows, indent=2))
     if target is not None:
         _write(target, as_csv(rows))
     return TRAINING_FAILED if any("error" in row for row in rows) else DONE
 
 
-def _answers(predictor: Predictor, paths: Sequence[str], top_k: int, batch_size: int) -> Iterator[Row]:
-    """A row for each input, in order."""
+def _answers(predictor: Predictor, paths: Sequence[tuple[str, str]], top_k: int, batch_size: int) -> Iterator[Row]:
+    """A row for each input, in order; of each path, its absolute form and how it was typed, as the input is called."""
     from trainer.read_inputs import inputs_in
 
-    given = inputs_in(paths, predictor.inputs)
+    given = ((_as_typed(one.name, path, typed), one) for path, typed in paths for one in inputs_in([path], predictor.inputs))
     while batch := list(islice(given, batch_size)):
         yield from _batch(predictor, batch, top_k)
 
 
-def _batch(predictor: Predictor, batch: Sequence[Given], top_k: int) -> Iterator[Row]:
+def _batch(predictor: Predictor, batch: Sequence[tuple[str, Given]], top_k: int) -> Iterator[Row]:
     from trainer.predict import InputError
 
     rows: list[Row] = []
     prepared: list[Any] = []
-    for one in batch:
-        rows.append({"input": one.name})
+    for typed, one in batch:
+        rows.append({"input": typed})
         try:
             if one.fault is not None:
                 raise InputError(one.fault)
@@ -105,16 +103,25 @@ def _batch(predictor: Predictor, batch: Sequence[Given], top_k: int) -> Iterator
             rows[-1]["error"] = str(fault).removeprefix(f"{one.name}: ")
     # Inputs of one shape go through the model together; texts of a language model and pictures without a fixed size differ.
     for shape in dict.fromkeys(tuple(value.shape) for _, value in prepared):
-        alike = [(row, value) for row, value in prepared if tuple(value.shape) == shape]
-        try:
-            answers = predictor.answer([value for _, value in alike], top_k)
-        except InputError as fault:
-            for row, _ in alike:
-                row["error"] = str(fault)
-        else:
-            for (row, _), answer in zip(alike, answers, strict=True):
-                row.update(as_row(answer))
+        _answer(predictor, [(row, value) for row, value in prepared if tuple(value.shape) == shape], top_k)
     yield from rows
+
+
+def _answer(predictor: Predictor, alike: Sequence[tuple[Row, Any]], top_k: int) -> None:
+    """Answer inputs of one shape; where they cannot be answered together, each by itself, as it may be the fault of one."""
+    from trainer.predict import InputError
+
+    try:
+        answers = predictor.answer([value for _, value in alike], top_k)
+    except InputError as fault:
+        if len(alike) == 1:
+            alike[0][0]["error"] = str(fault)
+            return
+        for one in alike:
+            _answer(predictor, [one], top_k)
+    else:
+        for (row, _), answer in zip(alike, answers, strict=True):
+            row.update(as_row(answer))
 
 
 def as_row(answer: Prediction) -> Row:
@@ -139,7 +146,7 @@ def _shown(label: str) -> str:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """All answers as a table: a line for each input."""
+    """All answers as a table: a line for each input. A path that a spreadsheet would take for a formula is written as ``./…``."""
     most = max((len(row.get("predictions", ())) for row in rows), default=0)
     values = max((len(row.get("values", ())) for row in rows), default=0)
     columns = ["input", *(f"{name}_{rank}" for rank in range(1, most + 1) for name in ("label", "probability"))]
@@ -148,7 +155,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        cells: dict[str, Any] = {"input": row["input"]}
+        cells: dict[str, Any] = {"input": ("./" if row["input"].startswith(FORMULA) else "") + row["input"]}
         for rank, pair in enumerate(row.get("predictions", ()), start=1):
             cells |= {f"label_{rank}": pair["label"], f"probability_{rank}": pair["probability"]}
         cells |= {f"value_{number}": value for number, value in enumerate(row.get("values", ()), start=1)}
@@ -165,12 +172,10 @@ def _input_with(target: Path, paths: Sequence[str]) -> str | None:
     return next((path for path in paths if Path(path).resolve() in (real, *real.parents)), None)
 
 
-def _as_typed(name: str, absolute: dict[str, str]) -> str:
-    """An input's name with the path as it was typed."""
-    for path, typed in absolute.items():
-        if name.startswith(path):
-            return typed + name.removeprefix(path)
-    return name
+def _as_typed(name: str, path: str, typed: str) -> str:
+    """The name of an input of a path, with the path as it was typed."""
+    rest = name.removeprefix(path)
+    return (typed.rstrip("/") if rest.startswith("/") else typed) + rest
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from launcher.sbatch_options import refusal
 from trainer.config.explain import explain
 from trainer.config.load import read_yaml
 from trainer.config.origins import COMMAND_LINE, Origins, render, within
-from trainer.config.schema import Count, PositiveFloat, PositiveInt, Section
+from trainer.config.schema import Count, PositiveInt, Section
 from trainer.config.strict_yaml import KeyPath, one_line, show
 from trainer.errors import ConfigError
 
@@ -32,18 +33,6 @@ FLAGS = {
     "cpus_per_worker": "--cpus-per-worker",
     "memory_gb": "--mem-gb",
 }
-OURS = {
-    **{name: field for field, names in {
-        "nodes": ("nodes",), "workers_per_node": ("ntasks", "ntasks-per-node", "tasks-per-node", "ntasks-per-gpu"), "time": ("time",),
-        "partition": ("partition",), "account": ("account",), "qos": ("qos",), "memory_gb": ("mem", "mem-per-cpu", "mem-per-gpu"),
-        "gpus_per_node": ("gpus", "gpus-per-node", "gpus-per-task", "gres", "gpus-per-socket"),
-        "cpus_per_worker": ("cpus-per-task", "cpus-per-gpu"),
-        "requeue": ("requeue", "no-requeue"),
-    }.items() for name in names},
-    **dict.fromkeys(("signal", "output", "error", "open-mode", "array", "chdir", "job-name", "wait", "export", "export-file"), ""),
-    # They change what sbatch answers, or whether and where it queues anything.
-    **dict.fromkeys(("parsable", "quiet", "test-only", "wrap", "clusters", "help", "usage", "version"), ""),
-}  # fmt: skip
 # Slurm's own forms: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS.
 _CLOCK = re.compile(r"(?P<minutes>\d{1,7})(?::(?P<seconds>[0-5]?\d))?|(?P<hours>\d{1,5}):(?P<m>[0-5]?\d):(?P<s>[0-5]?\d)", re.ASCII)
 _DAYS = re.compile(r"(?P<days>\d{1,4})-(?P<hours>\d{1,3})(?::(?P<m>[0-5]?\d)(?::(?P<s>[0-5]?\d))?)?", re.ASCII)
@@ -56,6 +45,7 @@ def _is_a_word(value: str) -> str:
 
 
 Word = Annotated[str, AfterValidator(_is_a_word)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Container(Section):
@@ -101,8 +91,8 @@ class Profile(Section):
     cpus_per_worker: PositiveInt = 1
     """Processors for each worker, its loader workers included."""
 
-    memory_gb: PositiveFloat | None = None
-    """Memory of each node; the cluster's default when left out."""
+    memory_gb: Amount | None = None
+    """Memory of each node; 0: all that it has; the cluster's default when left out."""
 
     time: PositiveInt | str = "1:00:00"
     """The limit of one turn: minutes, or Slurm's ``HH:MM:SS`` or ``D-HH:MM:SS``. A run that needs longer goes on in the next one."""
@@ -135,11 +125,8 @@ class Profile(Section):
         for name in value:
             if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
                 raise ValueError(f"{one_line(name, 40)}: must be a long option's name without dashes in front, such as constraint")
-            # sbatch takes the beginning of an option's name for the option.
-            known = next((option for option in OURS if option == name), next((option for option in OURS if option.startswith(name)), None))
-            if known is not None:
-                ours = OURS[known]
-                raise ValueError(f"{name}: follows from the profile's {ours}; set that" if ours else f"{name}: is set by ostinato itself")
+            if why := refusal(name, value[name]):
+                raise ValueError(f"{name}: {why}")
             if isinstance(value[name], str) and not value[name].isprintable():  # a new line would end the #SBATCH line
                 raise ValueError(f"{name}: must be one line of printable characters, not {show(value[name])}")
         return value

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher import slurm_query
+from launcher import slurm_query, without_slurm
 from launcher.profile import Profile
 from launcher.slurm_query import ANSWER_WITHIN_S, call, last_line
 from trainer.errors import ConfigError
@@ -26,20 +26,33 @@ DEAF = """sh -c 'trap "" TERM USR2; exec "$0" "$@"'"""
 # A container has none of Slurm's commands: there a job asks for one more turn by a file, and its script, outside, queues it again.
 # The wish of an earlier turn, which Slurm has fulfilled itself, is none of this one's: the file begins with the number of the turn.
 WISH = "OSTINATO_AGAIN"
+# One task of an array has the array's own number, by which Slurm would take all of them.
+TASK = "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
 GRANT = """\
 code=$?
+job={task}
 turn=
 [ -e {wish} ] && read -r turn reason < {wish}
-if [ "$turn" = "${{SLURM_RESTART_COUNT:-0}}" ] && [ "$(squeue --noheader --jobs=$SLURM_JOB_ID --format=%T)" = RUNNING ]; then
-  scontrol requeue $SLURM_JOB_ID && sleep 60
+if [ "$turn" = "${{SLURM_RESTART_COUNT:-0}}" ]; then
+  for pause in 10 0; do
+    state=$(squeue --noheader --jobs=$job --format=%T)
+    [ "$state" = RUNNING ] && scontrol requeue $job && sleep 60 && exit $code
+    [ -n "$state" ] && [ "$state" != RUNNING ] && exit $code
+    sleep $pause
+  done
+  echo "could not be queued again as job $job; submit it again to go on"
 fi
 exit $code"""
+# Nor can the job ask how much time it has: at the beginning of each turn its script says when it was asked, and what was left then.
+LEFT = "OSTINATO_TIME_LEFT"
+ASK_LEFT = f'export {LEFT}="$(date +%s) $(squeue --noheader --jobs={TASK} --format=%L)"'
+# After the first node has ended: node 0 may ask Slurm for a minute, again for one to be queued, and wait for one until it is.
+OTHERS_END_WITHIN_S = 300
 # Slurm says it also where the nodes that would fit are down at the moment.
 NOT_NOW = "Requested node configuration is not available"
 UNREACHABLE = re.compile(
     r"contact|Socket|Connection|configuration source|configuration file|cannot stat|Zero Bytes|timed out", re.IGNORECASE
 )
-
 
 # Of Slurm's own variables these say where it is, and all others would change the job: sbatch lets them go before the script.
 CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_SACK_SOCKET")
@@ -72,7 +85,7 @@ def parameters(profile: Profile, jobs: Path, name: str, grace_s: float, chdir: s
         "nodes": profile.nodes,
         "ntasks_per_node": 1,
         "cpus_per_task": profile.cpus_per_node,
-        "mem": None if profile.memory_gb is None else f"{math.ceil(profile.memory_gb * 1024)}MB",
+        "mem": _memory(profile.memory_gb),
         "time": profile.minutes,
         "partition": profile.partition,
         "account": profile.account,
@@ -82,8 +95,9 @@ def parameters(profile: Profile, jobs: Path, name: str, grace_s: float, chdir: s
             f"export SRUN_CPUS_PER_TASK={profile.cpus_per_node}",
             *([f"export {WISH}={wish}"] if contained else []),
             *profile.setup,
+            *(["set +e", ASK_LEFT] if contained else []),  # what follows is to run however the job ends
         ],
-        "teardown": GRANT.format(wish=wish).splitlines() if contained else None,
+        "teardown": GRANT.format(wish=wish, task=TASK).splitlines() if contained else None,
         "stderr_to_stdout": True,
         "srun_args": _srun(profile),
         "additional_parameters": more,
@@ -92,9 +106,14 @@ def parameters(profile: Profile, jobs: Path, name: str, grace_s: float, chdir: s
     return {"wckey": None, **{key: value for key, value in found.items() if value is not None}}
 
 
+def _memory(gigabytes: float | None) -> str | None:
+    """Of a node; 0 is Slurm's word for all of it."""
+    return None if gigabytes is None else f"{math.ceil(gigabytes * 1024)}MB" if gigabytes else "0"
+
+
 def _srun(profile: Profile) -> list[str]:
     # A launcher that is gone must not take node 0's with it, which queues the job again; but nobody waits for what never began.
-    found = ["--kill-on-bad-exit=0", "--wait=60", f"--cpus-per-task={profile.cpus_per_node}", *profile.srun]
+    found = ["--kill-on-bad-exit=0", f"--wait={OTHERS_END_WITHIN_S}", f"--cpus-per-task={profile.cpus_per_node}", *profile.srun]
     container = profile.container
     if container is not None and container.runtime == "pyxis":
         found.append(f"--container-image={container.image}")
@@ -127,28 +146,21 @@ def executor(profile: Profile, jobs: Path, name: str, grace_s: float, chdir: str
     """
     import submitit
 
-    folder = jobs / "%j"
     if profile.executor == "slurm":
 
         class Slurm(submitit.SlurmExecutor):  # type: ignore[misc]
-            """A script can be written where there is no Slurm; and it is known which were given to sbatch."""
+            """A script can be written where there is no Slurm; and it is known which of them lay there before."""
 
-            given: tuple[str, ...] = ()
+            earlier: frozenset[str] | None = None
 
             @classmethod
             def affinity(cls) -> int:
                 return 2
 
-            def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-                self.given += (str(submission_file_path),)
-                return ["sbatch", str(submission_file_path)]
-
-        found: Any = Slurm(folder=folder, python=f"{DEAF} {python_of(profile) or shlex.quote(sys.executable)}")
+        found: Any = Slurm(folder=jobs / "%j", python=f"{DEAF} {python_of(profile)}")
         found.update_parameters(**parameters(profile, jobs, name, grace_s, chdir), array_parallelism=parallel)
         return found
-    local: Any = submitit.LocalExecutor(folder=folder) if profile.executor == "local" else submitit.DebugExecutor(folder=folder)
-    local.update_parameters(timeout_min=profile.minutes, gpus_per_node=profile.gpus_per_node, tasks_per_node=1, setup=list(profile.setup))
-    return local
+    return without_slurm.executor(profile, jobs, math.ceil(SIGNAL_MARGIN * grace_s))
 
 
 def script(profile: Profile, jobs: Path, name: str, grace_s: float, chdir: str | None, points: int = 1, parallel: int = 1) -> str:
@@ -202,6 +214,7 @@ def submit_all(made: Any, tasks: Sequence[Any]) -> list[str]:
     before = dict(os.environ)
     try:
         if made.name() == "slurm":
+            made.earlier = _scripts(made)
             os.environ.clear()
             os.environ.update(plain(before))
         if len(tasks) == 1:
@@ -224,11 +237,17 @@ def submit_all(made: Any, tasks: Sequence[Any]) -> list[str]:
 def withdraw(made: Any) -> None:
     """Take back what sbatch was given, after a fault: a job of which nobody has written down that it is there, if it is.
 
-    Slurm knows each by the path of its script.
+    Slurm knows each by the path of its script, an array as a whole; what lies there of earlier submissions is not touched.
     """
-    given = getattr(made, "given", ())
-    code, out, _ = call("squeue", "--me", "--noheader", "--states=all", "--format=%A|%T|%o") if given else (1, "", "")
+    earlier = getattr(made, "earlier", None)
+    given = frozenset() if earlier is None else _scripts(made) - earlier
+    code, out, _ = call("squeue", "--me", "--noheader", "--states=all", "--format=%F|%T|%o") if given else (1, "", "")
     lines = (line.strip().split("|", 2) for line in out.splitlines() if line.count("|") >= 2)
     ids = [job_id for job_id, state, command in lines if command in given and state in slurm_query.WAITING | slurm_query.RUNNING]
     if code == 0 and ids:
         call("scancel", *dict.fromkeys(ids))
+
+
+def _scripts(made: Any) -> frozenset[str]:
+    """The scripts that lie in an executor's folder, under the names with which sbatch was called."""
+    return frozenset(str(path) for path in made.folder.parent.glob("*.sh"))

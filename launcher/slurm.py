@@ -18,10 +18,10 @@ from launcher.one_job import refuse_what_is_under_way
 from launcher.plan import choose_workers, make_job, run_folder
 from launcher.profile import Profile, load_profile
 from launcher.requests import INTERRUPTED
-from launcher.standing import look_at
+from launcher.standing import TRAINING, look_at
 from trainer.config.load import load
 from trainer.config.schema import Config
-from trainer.errors import DONE, ConfigError
+from trainer.errors import DONE, LOST, STOPPED, ConfigError
 from trainer.rundir import RunDir, read_jsonl
 
 
@@ -92,7 +92,7 @@ def check_run(point: Point, profile: Profile, *, fresh: bool) -> Config:
         raise ConfigError("command line: hardware.device is cuda, and the profile asks for no GPU; set gpus_per_node (--gpus-per-node)")
     if "%" in str(folder.path.absolute()):
         raise ConfigError(
-            f"command line: {folder.path.absolute()}: Slurm would take the % for one of its own; set run.root to another folder"
+            f"command line: {folder.path.absolute()}: in names of a job's files % stands for its number; set run.root to another folder"
         )
     if profile.executor == "slurm" and profile.minutes * 60 <= 2 * config.supervision.grace_s:
         raise ConfigError(
@@ -152,13 +152,14 @@ def follow_to_its_end(folder: RunDir) -> int:
     code = exit_code(folder)
     if code == DONE:
         say(done_line(folder))
+    if code == LOST:  # whoever is taken from the queue has no turn that could say so
+        found = look_at(folder)[0]
+        return STOPPED if found.state == "stopped" and found.facts.event not in TRAINING else LOST
     return code
 
 
 def exit_code(folder: RunDir) -> int:
     """How the run's newest turn ended, from its events."""
-    from trainer.errors import LOST, STOPPED
-
     code = LOST
     for row in read_jsonl(folder.events):
         event = row.get("event")

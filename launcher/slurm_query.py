@@ -7,16 +7,19 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 ANSWER_WITHIN_S = 10.0
-FORMAT = "%i|%T|%N|%D|%l|%L|%P|%r"  # the reason last: it may be anything
+FORMAT = "%i|%T|%N|%D|%l|%L|%P|%r\t%o"  # the reason and the script last, and a tab between them: they may be anything
 
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 RUNNING = frozenset({"RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"})
 NO_SLURM = re.compile(r"establish a configuration source|cannot stat file|Unable to process configuration file")
 UNKNOWN_JOB = re.compile(r"Invalid job id specified")
 NOT_A_REASON = ("", "None", "(null)")
+NOT_SAID = ("", "(null)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class SlurmJob:
         left_s: what is left of it.
         partition: where it is queued.
         restarts: how often it was requeued; None where that was not asked.
+        script: the path that sbatch was given; empty where that is not said.
     """
 
     job_id: str
@@ -44,6 +48,7 @@ class SlurmJob:
     left_s: int | None = None
     partition: str = ""
     restarts: int | None = None
+    script: str = ""
 
     @property
     def waits(self) -> bool:
@@ -75,6 +80,11 @@ class Answer:
     asked: bool = False
     warning: str | None = None
 
+    def of(self, submission: Mapping[str, Any]) -> SlurmJob | None:
+        """The job of a submission. A job of the same number is another one where its script lies elsewhere: each cluster counts anew."""
+        job = self.jobs.get(str(submission.get("job_id")))
+        return job if job is None or _is_of(job, submission) else None
+
 
 def present() -> bool:
     """Whether Slurm's commands are on this machine."""
@@ -94,9 +104,12 @@ def ask(job_ids: Sequence[str]) -> Answer:
     jobs = {job.job_id: job for job in parse_squeue(out) if job.job_id in wanted}
     if forgotten := [job_id for job_id in job_ids if job_id not in jobs]:
         fields = "JobID,State,NodeList,NNodes,Timelimit,Partition"
-        code, out, _ = call("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={','.join(forgotten)}", f"--format={fields}")
+        whole = ",".join(
+            dict.fromkeys(job_id.partition("_")[0] for job_id in forgotten)
+        )  # it finds no task that never began by its own number
+        code, out, _ = call("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={whole}", f"--format={fields}")
         if code == 0:  # without accounting it ends with 1
-            jobs |= {job.job_id: job for job in parse_sacct(out) if job.job_id in wanted}
+            jobs |= {job.job_id: job for job in parse_sacct(out) if job.job_id in forgotten}
     return Answer(jobs, asked=True)
 
 
@@ -115,22 +128,33 @@ def parse_squeue(text: str) -> list[SlurmJob]:
         parts = line.split("|", 7)
         if len(parts) < 8:
             continue
-        job_id, state, nodes, count, limit, left, partition, reason = (part.strip() for part in parts)
-        found.append(SlurmJob(job_id, state, _reason(reason), _reason(nodes), _number(count), seconds(limit), seconds(left), partition))
+        job_id, state, nodes, count, limit, left, partition, rest = (part.strip() for part in parts)
+        reason, _, script = rest.partition("\t")
+        said = SlurmJob(job_id, state, _reason(reason.strip()), _reason(nodes), _number(count), seconds(limit), seconds(left), partition)
+        found.append(replace(said, script="" if script.strip() in NOT_SAID else script.strip()))
     return found
 
 
 def parse_sacct(text: str) -> list[SlurmJob]:
-    """The jobs in sacct's answer; a requeued job's newest line comes last and counts."""
+    """The jobs in sacct's answer, and an array's tasks; a requeued job's newest line comes last and counts."""
     found: dict[str, SlurmJob] = {}
     for line in text.splitlines():
         parts = line.split("|")
-        if len(parts) < 6 or "." in parts[0]:
+        if len(parts) < 6 or "." in parts[0].partition("[")[0]:
             continue
         state = parts[1].split(" ")[0]  # CANCELLED by 1000
         nodes = "" if parts[2] == "None assigned" else parts[2]
-        found[parts[0]] = SlurmJob(parts[0], state, "", nodes, _number(parts[3]), seconds(parts[4]), None, parts[5])
+        job = SlurmJob(parts[0], state, "", nodes, _number(parts[3]), seconds(parts[4]), None, parts[5])
+        found |= {job.job_id: job} if "[" not in job.job_id else {one: replace(job, job_id=one) for one in _tasks(job.job_id)} | found
     return list(found.values())
+
+
+def _tasks(name: str) -> list[str]:
+    """The tasks of an array that never began, which share one line: ``5_[0,2-4,6-10:2%2]``."""
+    array, _, rest = name.partition("_[")
+    parts = (re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part) for part in re.sub(r"(%\d+)?\]$", "", rest).split(","))
+    ranges = (range(int(found[1]), int(found[2] or found[1]) + 1, int(found[3] or 1)) for found in parts if found)
+    return [f"{array}_{task}" for tasks in ranges for task in tasks]
 
 
 def parse_scontrol(text: str) -> list[SlurmJob]:
@@ -181,7 +205,7 @@ def call(*command: str) -> tuple[int, str, str]:
     try:
         done = subprocess.run(
             command,
-            env={**env, "LC_ALL": "C"},
+            env={**env, "LC_ALL": "C", "SLURM_BITSTR_LEN": "0"},  # 0: a long array's tasks are all named
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -200,6 +224,14 @@ def call(*command: str) -> tuple[int, str, str]:
 def last_line(text: str) -> str:
     """The last line that says something: Slurm's commands begin with what they tried."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _is_of(job: SlurmJob, submission: Mapping[str, Any]) -> bool:
+    """Whether a job's script lies where submitit has put it: in the folder that has a folder for each job, with the job's log."""
+    log = Path(str(submission.get("log")))
+    if not job.script or log.parent.name != job.job_id:  # nothing is known against it
+        return True
+    return os.path.realpath(Path(job.script).parent) == os.path.realpath(log.parents[1])
 
 
 def _reason(text: str) -> str:

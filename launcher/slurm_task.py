@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -142,12 +143,21 @@ def _job(facts: dict[str, Any], folder: RunDir, node: int) -> Job:
     if nodes > 1:
         # A requeued job has the number that it had; its nodes must not find the place of the start before.
         meeting = folder.slurm / f"meeting-{job_id()}-{restarts()}.json"
-        seat = Seat(node, nodes, f"{name}:0", str(meeting), name)
+        seat = Seat(node, nodes, f"{_host(name)}:0", str(meeting), name)
         if int(os.environ.get("SLURM_NNODES", "1")) != nodes:
             raise ConfigError(f"{folder.path}: submitted for {nodes} nodes, and Slurm gave {os.environ.get('SLURM_NNODES')}")
     config = load(folder.config).config
     workers, cpus = int(facts["workers_per_node"]), len(os.sched_getaffinity(0))
     return make_job(config, str(folder.config), (), workers=workers, cpus=cpus, environ=os.environ, fresh=False, seat=seat)
+
+
+def _host(name: str) -> str:
+    """What the other nodes can call this one: Slurm's name for it, or its own where that is no host's (NodeHostname, NodeAddr)."""
+    for known in (name, socket.gethostname(), os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "")):
+        with suppress(OSError):
+            if known and socket.gethostbyname(known):
+                return known
+    return name
 
 
 def wait_until_free(folder: RunDir, requests: Requests, within_s: float = LOCK_WITHIN_S) -> Verdict | None:

@@ -6,11 +6,13 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from launcher import slurm_query
 from launcher.slurm_query import Answer, SlurmJob
@@ -59,7 +61,8 @@ class Facts:
         named: who held the lock last.
         held: somebody holds it now.
         beat: rank 0's heartbeat of the newest attempt.
-        submission: the newest one to Slurm.
+        submission: the newest one to Slurm, or to this machine.
+        gone: the process of that one is, if it was one of this machine.
     """
 
     run: RunDir
@@ -72,6 +75,7 @@ class Facts:
     held: bool = False
     beat: dict[str, Any] = field(default_factory=dict)
     submission: dict[str, Any] = field(default_factory=dict)
+    gone: bool = False
 
     @property
     def event(self) -> str:
@@ -161,6 +165,8 @@ def read(run: RunDir) -> Facts:
     """
     try:
         run.must_exist()
+        submission = next(newest_rows(run.submissions), {})
+        gone = _gone(submission)  # before the events: what it has done until then stands there
         last: dict[str, Any] = {}
         requested = newest_event = None
         for row in newest_rows(run.events):
@@ -173,8 +179,7 @@ def read(run: RunDir) -> Facts:
         held, named = lock_of(run.lock)
         if held and requested is not None and requested < run.lock.stat().st_mtime - CLOCKS_S:
             requested = None  # whoever has the lock took it later: another start was meant
-        submission = next(newest_rows(run.submissions), {})
-        return Facts(run, last, requested, newest_event, *_starts(run), named, held, _beat(run), submission)
+        return Facts(run, last, requested, newest_event, *_starts(run), named, held, _beat(run), submission, gone)
     except OSError as fault:
         where = fault.filename or run.path
         raise RunFolderError(f"{where}: cannot be read ({fault.strerror})") from fault
@@ -185,7 +190,7 @@ def judge(facts: Facts, answer: Answer, now: float) -> Standing:
 
     What is finished stays finished; then a held lock counts, then Slurm, then a heartbeat of another machine, then the events.
     """
-    job = answer.jobs.get(facts.job_id or "")
+    job = answer.of(facts.submission)
     event, training = facts.event, facts.event in TRAINING
     if event == "finished":
         return Standing(facts, "finished", job=job)
@@ -216,8 +221,11 @@ def _neither_running_nor_ended(facts: Facts, answer: Answer, job: SlurmJob | Non
     if facts.requested or (job is not None and job.state == "CANCELLED"):
         return Standing(facts, "stopped", "before it began" if not facts.starts else "", job)
     if facts.event in QUEUED:
+        if facts.gone:
+            return Standing(facts, "lost", f"its process ended before it began; {facts.submission.get('log')} says why", job)
         if answer.asked:
-            return Standing(facts, "lost", ended or f"Slurm does not know job {facts.job_id} any more", job)
+            unknown = f"Slurm's job {facts.job_id} is another one" if facts.job_id in answer.jobs else ""
+            return Standing(facts, "lost", ended or unknown or f"Slurm does not know job {facts.job_id} any more", job)
         return Standing(facts, "waiting", "Slurm cannot be asked from here" if answer.warning is None else "Slurm does not answer", job)
     return Standing(facts, "created", ended, job)
 
@@ -251,6 +259,18 @@ def moved_at(facts: Facts) -> float | None:
     with suppress(KeyError, TypeError):
         times.append(float(beat["time"]) - (float(beat["monotonic"]) - float(beat["moved"])))
     return max((value for value in times if value is not None), default=None)
+
+
+def _gone(submission: Mapping[str, Any]) -> bool:
+    """Whether a job was a process of this machine, and is none any more; one that only its parent still has to notice is none."""
+    if submission.get("host") != os.uname().nodename:
+        return False
+    try:
+        return bool(psutil.Process(int(str(submission.get("job_id")))).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+    except (ValueError, psutil.Error):
+        return False
 
 
 def _age(facts: Facts, now: float) -> float | None:

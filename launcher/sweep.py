@@ -19,6 +19,7 @@ from launcher.results import keep, print_results, results
 from launcher.standing import Standing
 from launcher.sweep_plan import Sweep, Wish, plan
 from launcher.sweep_runs import Here, Queue, is_queued, worst
+from launcher.sweep_settings import refuse_others
 from trainer.errors import DONE, STOPPED, TRAINING_FAILED, ConfigError, OstinatoError
 
 
@@ -38,6 +39,7 @@ def sweep(wish: Wish, *, on_slurm: bool, profile: str | None, options: Mapping[s
     found = plan(wish)
     place = _place(wish, on_slurm, profile, options)
     standings = found.standings()
+    refuse_others(found, standings)
     turn = found.next_turn(standings)
     missing = [number for number in turn.todo if not standings[number].may_be_on]
     place.check(found, missing, turn.rung)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -115,7 +116,12 @@ def _init_process_group(world: World, timeout: timedelta) -> None:
 
 
 def leave(world: World) -> None:
-    """Part from the others in good order: a process that leaves while a peer still talks to it can abort that peer."""
+    """Part from the others in good order: a process that leaves while a peer still talks to it can abort that peer.
+
+    The caller has let go of the model by now. A DistributedDataParallel that is the last to hold the process group takes it along while
+    it holds Python's lock, for which the group's own thread may be waiting: the process would hang, one time in some fifty.
+    """
     if world.size > 1 and dist.is_initialized():
+        gc.collect()  # a model that is part of a cycle goes now, too
         world.barrier()
         dist.destroy_process_group()

@@ -60,7 +60,7 @@ def _work(outcome: Outcome, path: str, split: str, checkpoint: str, result: Path
 
 
 def _facts(finished: Finished, split: str, dataset: Any, samples: int) -> dict[str, Any]:
-    """What was evaluated; nothing that depends on the number of workers."""
+    """What was evaluated, and on what; nothing that depends on the number of workers."""
     classes = getattr(dataset, "classes", None)
     return {
         "run": finished.run.name,
@@ -69,6 +69,7 @@ def _facts(finished: Finished, split: str, dataset: Any, samples: int) -> dict[s
         "step": finished.step,
         "epoch": finished.epoch,
         "averaged": finished.averaged,
+        "device": finished.world.device.type,
         "samples": samples,
         "left_out": len(dataset) - samples,  # they cannot be read
         "complaints": list(finished.complaints),

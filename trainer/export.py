@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import itertools
 import json
+import math
 import os
 import runpy
 import shutil
@@ -33,7 +34,9 @@ from trainer.seed import set_arithmetic
 
 FORMATS = ("safetensors", "torch", "onnx")
 TOLERANCE = 1e-4
-"""The largest difference of an output, as a share of the largest output (at least 1)."""
+"""The largest difference of an output, as a share of the largest output."""
+ROUNDING = 5e-6
+"""What is allowed in any case: outputs may be near 0 because large numbers cancel out, and these are rounded."""
 BATCH = 8
 
 
@@ -223,18 +226,21 @@ def _program(source: _Source) -> tuple[Any, str]:
 
 @torch.no_grad()
 def _difference(source: _Source, call: Callable[[Any], Any]) -> float:
-    """The largest difference between what a form and the run's model give."""
+    """The largest difference between what a form and the run's model give; where one is NaN or only one infinite, it is infinite."""
     theirs = [leaf for leaf in tree_leaves(call(source.batch)) if isinstance(leaf, torch.Tensor)]
     if [tuple(value.shape) for value in theirs] != [tuple(value.shape) for value in source.outputs]:
         return float("inf")
-    pairs = list(zip(source.outputs, theirs, strict=True))
-    return max((float((one.double() - other.double()).abs().max()) for one, other in pairs if one.numel()), default=0.0)
+    pairs = [(one.double(), other.double()) for one, other in zip(source.outputs, theirs, strict=True) if one.numel()]
+    # Equal places first: infinity less infinity is NaN. And NaN is made infinity, as `max` may pass over it.
+    worst = [float((one - other).abs().masked_fill(one == other, 0.0).max()) for one, other in pairs]
+    return max((value if math.isfinite(value) else math.inf for value in worst), default=0.0)
 
 
 def _check(made: Made, source: _Source) -> None:
-    largest = max((float(value.double().abs().max()) for value in source.outputs if value.numel()), default=0.0)
-    allowed = TOLERANCE * max(1.0, largest)
-    if not made.difference <= allowed:  # NaN is not, either
+    numbers = [value.double().abs() for value in source.outputs if value.numel()]
+    largest = max((float(value.masked_fill(~value.isfinite(), 0.0).max()) for value in numbers), default=0.0)
+    allowed = max(TOLERANCE * largest, ROUNDING)
+    if made.difference > allowed:
         raise ExportError(
             f"--format={made.format}: its outputs differ by up to {made.difference:.3g} from those of the run's model, more than "
             f"{allowed:.3g} ({made.samples}); nothing was written"

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import stat
 import time
@@ -62,6 +63,20 @@ def bytes_below(path: Path) -> int:
             facts = found.lstat()
             size += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
     return size
+
+
+def finite(value: Any) -> Any:
+    """A value as JSON can hold it: NaN and the infinities, which JSON lacks, are null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON that every reader takes: a number that is not finite is null."""
+    return json.dumps(finite(value), indent=indent, allow_nan=False)
 
 
 def write_json(path: Path, value: Any) -> None:

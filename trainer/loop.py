@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -19,7 +18,7 @@ from trainer.checkpoint.saver import Saver
 from trainer.config.schema import Config
 from trainer.errors import ConfigError, TrainingError
 from trainer.evaluate import Measured, evaluate, try_some
-from trainer.files import write_atomic
+from trainer.files import json_text, write_atomic
 from trainer.metrics.drawings import draw_end, draw_epoch, draw_evaluation, draw_start
 from trainer.metrics.progress import epoch_line, figures
 from trainer.metrics.writer import MetricsWriter
@@ -191,7 +190,7 @@ def evaluate_set(job: Job, around: Around, split: str) -> Measured | None:
 def write_details(job: Job, around: Around, split: str, found: Measured) -> None:
     """Keep the newest confusion matrix and the figures for each class in ``evaluation-valid.json``, and draw the matrix."""
     if around.writer is not None and found.details:
-        text = json.dumps({"step": job.state.step, **found.metrics, **found.details}) + "\n"
+        text = json_text({"step": job.state.step, **found.metrics, **found.details}) + "\n"
         write_atomic(around.saver.run.evaluation(split), text.encode(), durable=False)
         draw_evaluation(job, around.writer, split, found)
 

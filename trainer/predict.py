@@ -25,8 +25,14 @@ from trainer.errors import TrainingError
 from trainer.finished import BEST, Finished, inputs_of, open_run
 from trainer.seed import set_arithmetic
 from trainer.step import AMP_DTYPES, to_device
-from trainer.tasks.classification import MultiLabel
+from trainer.tasks.base import Task
+from trainer.tasks.classification import Classification, MultiLabel
 from trainer.tasks.regression import Regression
+
+# Transforms that cut, pad or recolour a picture and leave its scale as it is.
+_SCALE_KEPT = frozenset(
+    {"CenterCrop", "RandomCrop", "Pad", "Normalize", "Grayscale", "RGB", "ToTensor", "ToImage", "ToDtype", "ToPureTensor"}
+)
 
 
 class InputError(TrainingError):
@@ -77,6 +83,7 @@ class Predictor:
         self.classes: list[str] | None = list(self.inputs.classes) if self.inputs.classes else None
         self._transforms = build.eval_transforms(config)
         self._chain = TransformList(self._transforms)
+        self._scale_kept = _keep_the_scale(self._transforms)
         self._decode = ImageReader(self.inputs.mode, self.inputs.background)  # type: ignore[arg-type]
         self._words: list[str] | None = None
 
@@ -123,7 +130,7 @@ class Predictor:
         """What the model says to prepared inputs, as in the run's evaluations.
 
         Raises:
-            InputError: they do not fit the model, or each other.
+            InputError: they do not fit the model, or each other; or the model gives NaN or infinity for one of them.
         """
         if not prepared:
             return []
@@ -143,15 +150,17 @@ class Predictor:
         if not isinstance(output, torch.Tensor) or output.ndim < 1 or len(output) != len(batch):
             raise InputError("the model's output is no tensor with a row for each input; call it in a script of yours (trainer.finished)")
         if isinstance(task, Regression):
-            return [Prediction(values=tuple(row)) for row in output.double().flatten(1).tolist()]
+            return [Prediction(values=tuple(row)) for row in _finite(output.double().reshape(len(output), -1)).tolist()]
         if self.inputs.form == "characters" and output.ndim == 3:
-            # A language model: what comes after the last character. A task of one's own may have the classes last.
-            last = output[:, :, -1] if output.shape[2] == batch.shape[1] and output.shape[1] != batch.shape[1] else output[:, -1]
-            output = last
+            # A language model: what comes after the last character. Ours has the classes before the length; a task of one's own may have
+            # them last, which is told by the length, unless there are as many classes.
+            ours = isinstance(task, Classification) and type(task).run is Task.run
+            length = batch.shape[1]
+            output = output[:, :, -1] if ours or (output.shape[2] == length and output.shape[1] != length) else output[:, -1]
         if output.ndim != 2:
             raise InputError(f"the model gives {list(output.shape[1:])} numbers for an input, not one for each class")
         shares = output.double().sigmoid() if isinstance(task, MultiLabel) else output.double().softmax(1)
-        best = shares.topk(min(top_k, shares.shape[1]), dim=1)
+        best = _finite(shares).topk(min(top_k, shares.shape[1]), dim=1)
         names = self._names(shares.shape[1])
         return [
             Prediction(tuple((names[number], value) for number, value in zip(numbers, values, strict=True)))
@@ -165,17 +174,23 @@ class Predictor:
         return [known[number] if number < len(known) else str(number) for number in range(count)]
 
     def _image(self, value: Any) -> torch.Tensor:
-        """A picture as the data set would give it, and the run's transforms; brought to the data set's size where they leave it another."""
+        """A picture as the data set would give it, and the run's transforms.
+
+        It is brought to the data set's size where they would leave it another one; or where they cut a piece out of it at whatever scale
+        it has, if all pictures there are of one size, as those in memory are.
+        """
         if isinstance(value, torch.Tensor):
             return self._transformed(value)
         picture = self._picture(value)
+        wanted, size = self.inputs.shape, self.inputs.size
+        if size is not None and picture.size != size and self._scale_kept and self.inputs.in_memory:
+            return self._transformed(self._as_stored(_brought_to(picture, size)))
         prepared: torch.Tensor | None = None
         fault: Exception | None = None
         try:
             prepared = self._transformed(self._as_stored(picture))
         except Exception as problem:  # a transform may want the data set's size
             fault = problem
-        wanted, size = self.inputs.shape, self.inputs.size
         fits = prepared is not None and (wanted is None or tuple(prepared.shape) == wanted)
         if not fits and size is not None and picture.size != size:
             prepared = self._transformed(self._as_stored(_brought_to(picture, size)))
@@ -250,6 +265,24 @@ class Predictor:
         if wanted is not None and tuple(prepared.shape) != wanted:
             raise InputError(f"it has shape {list(prepared.shape)}, and the run's inputs have {list(wanted)}")
         return prepared
+
+
+def _finite(answers: torch.Tensor) -> torch.Tensor:
+    """The numbers for some inputs, if they are numbers."""
+    for number, good in enumerate(answers.isfinite().all(1).tolist()):
+        if not good:
+            which = "it" if len(answers) == 1 else f"input {number + 1} of {len(answers)}"
+            raise InputError(f"the model gives NaN or infinity for {which}, which is no answer")
+    return answers
+
+
+def _keep_the_scale(transforms: Sequence[Any]) -> bool:
+    """Whether all are known to leave a picture's scale as it is; one that is not known may bring any picture to a size."""
+    for transform in transforms:
+        inner = transform.transforms if isinstance(transform, TransformList) else None
+        if not (type(transform).__name__ in _SCALE_KEPT if inner is None else _keep_the_scale(inner)):
+            return False
+    return True
 
 
 def _brought_to(picture: Any, size: tuple[int, int]) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from trainer.config import checks
-from trainer.config.load import Loaded, differences, dump, load
+from trainer.config.load import Loaded, as_settled, differences, dump, load
 from trainer.config.schema import Config
 from trainer.config.targets import check_targets
 from trainer.errors import ConfigError, RunFolderError
@@ -187,9 +187,7 @@ def _reopen(run: RunDir, lock: RunLock, loaded: Loaded, world_size: int) -> Prep
     # What was settled at the first start stays settled, unless the config now says something else.
     assert isinstance(old.train.virtual_ranks, int)
     assert isinstance(old.hardware.threads, int)
-    new = fill(loaded.config, old.train.virtual_ranks)
-    if loaded.config.hardware.threads == "auto":
-        new = new.model_copy(update={"hardware": new.hardware.model_copy(update={"threads": old.hardware.threads})})
+    new = as_settled(old, loaded.config)
     changed = differences(old, new)
     if changed and not run.progress():
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import itertools
-import json
 import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from trainer.data.loader import eval_batches
 from trainer.data.names import reason
 from trainer.data.pictures import as_picture
 from trainer.evaluate import autocast
-from trainer.files import write_atomic
+from trainer.files import json_text, write_atomic
 from trainer.rundir import RunDir
 from trainer.step import to_device
 from trainer.tasks.classification import Classification
@@ -65,7 +64,7 @@ def keep_samples(job: Job, run: RunDir, split: str) -> None:
         if not chosen:
             return
         names = class_names(job, split)
-        text = json.dumps({"step": job.state.step, "samples": [card(seen, names) for seen in chosen]}) + "\n"
+        text = json_text({"step": job.state.step, "samples": [card(seen, names) for seen in chosen]}) + "\n"
         write_atomic(run.samples(split), text.encode(), durable=False)
     except Exception as fault:
         log.warning("no predictions are kept to look at (%s)", reason(fault))

@@ -22,22 +22,23 @@ from launcher.doctor.finding import FAILED, LOST, NOT_BEGUN, OK, WARNING, Facts,
 from launcher.doctor.machine import judge_cores, judge_memory, judge_open_files, judge_shared_memory, judge_temporary_files, takes_sockets
 from launcher.doctor.network import judge_host_name, judge_loopback, judge_port
 from launcher.doctor.probes import answers
-from launcher.doctor.software import judge_cuda, judge_extras, judge_python, judge_torch, judge_torchvision
+from launcher.doctor.software import WITHOUT_TORCHVISION, judge_cuda, judge_extras, judge_python, judge_torch, judge_torchvision
 from launcher.doctor.working import judge_exactness, judge_two_workers
 from trainer.errors import DONE, TRAINING_FAILED, ConfigError
 
 # Seconds that a group may take. Torch may have to come over a slow network.
 LIMITS = {"disk": 30.0, "network": 30.0, "slurm": 30.0, "torch": 90.0, "workers": 120.0}
 COLOURS = {OK: "green", WARNING: "yellow", FAILED: "bold red"}
-# By the name of a look: what to do where it came to nothing. Without these training cannot work; without others it may.
+# By the name of a look: what to do where it came to nothing. Without these training cannot work; without the others it may.
 NEEDED = {
     "torch": "install torch 2.10 or newer that is built for this machine (pytorch.org)",
-    "torchvision": "install the torchvision release made for this torch",
     "CUDA": "hardware.device=cpu does without; nvidia-smi shows whether the driver works",
     "disk": ELSEWHERE,
     "two workers": "see the lines above",
     "exactness": "see the lines above",
 }
+# Here some training cannot: which, and what to do.
+MISSED = {"torchvision": (WITHOUT_TORCHVISION, "install the torchvision release made for this torch")}
 
 Judge = Callable[[Facts], "Finding | list[Finding]"]
 
@@ -113,10 +114,13 @@ def lines(name: str, facts: Facts, judge: Judge) -> list[Finding]:
     if NOT_BEGUN in facts:
         return [Finding(name, WARNING, f"not known, as {facts[NOT_BEGUN]}")]
     if LOST in facts:
-        needed = name in NEEDED
-        return [
-            Finding(name, FAILED if needed else WARNING, str(facts[LOST]) if needed else f"not known: {facts[LOST]}", NEEDED.get(name, ""))
-        ]
+        why = str(facts[LOST])
+        if name in NEEDED:
+            return [Finding(name, FAILED, why, NEEDED[name])]
+        if name in MISSED:
+            missed, advice = MISSED[name]
+            return [Finding(name, WARNING, f"{why}; {missed}", advice)]
+        return [Finding(name, WARNING, f"not known: {why}")]
     try:
         found = judge(facts)
     except Exception as fault:  # what nobody has thought of is told in this line, and the others go on

@@ -24,6 +24,8 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "report": ("report --png", ("matplotlib",)),
 }
 MUCH_IN_USE = 0.1
+OWN_USE = 1 << 30  # what the look itself takes of a GPU, and the driver: some hundred megabytes
+WITHOUT_TORCHVISION = "without it there are no image folders, and none of its models, data sets and transforms; all else can be trained"
 
 
 def look_at_python(options: Facts) -> dict[str, Any]:
@@ -76,7 +78,9 @@ def judge_torch(facts: Facts) -> Finding:
 
 def judge_cuda(facts: Facts) -> list[Finding]:
     """One line for CUDA, and one for each GPU."""
-    return [_judge_libraries(facts), *(_judge_device(number, device) for number, device in enumerate(facts["devices"]))]
+    devices = facts["devices"]
+    some_work = any(device["why"] is None for device in devices)
+    return [_judge_libraries(facts), *(_judge_device(number, device, some_work) for number, device in enumerate(devices))]
 
 
 def _judge_libraries(facts: Facts) -> Finding:
@@ -98,19 +102,33 @@ def _judge_libraries(facts: Facts) -> Finding:
         return Finding(
             "CUDA", WARNING, f"{there}; this torch is built without CUDA", "install a torch that is built for CUDA (pytorch.org)"
         )
-    if facts["hidden_by"] is not None:
-        return Finding("CUDA", WARNING, f"{there}; CUDA_VISIBLE_DEVICES={facts['hidden_by']}", "unset it, if that is not what you want")
-    return Finding("CUDA", WARNING, f"{there}; {facts['why'] or 'torch does not say why'}", "nvidia-smi shows whether the driver works")
+    chosen = "" if facts["hidden_by"] is None else f"CUDA_VISIBLE_DEVICES={facts['hidden_by']}"
+    if chosen and _hides_all(facts["hidden_by"], gpus):
+        also = f"; {facts['why']}" if facts["why"] else ""
+        return Finding("CUDA", WARNING, f"{there}; {chosen}{also}", "unset it, if that is not what you want")
+    silent = f"torch does not say why ({chosen})" if chosen else "torch does not say why"
+    return Finding("CUDA", WARNING, f"{there}; {facts['why'] or silent}", "nvidia-smi shows whether the driver works")
 
 
-def _judge_device(number: int, facts: Facts) -> Finding:
+def _hides_all(value: str, gpus: int) -> bool:
+    """Whether a CUDA_VISIBLE_DEVICES leaves none of so many GPUs: what it names first is none of them, and CUDA reads no further."""
+    first = value.split(",")[0].strip()
+    if first.startswith(("GPU-", "MIG-")):  # whether there is one of that name is not known
+        return False
+    return not first.isdecimal() or int(first) >= gpus
+
+
+def _judge_device(number: int, facts: Facts, some_work: bool) -> Finding:
     name = f"GPU {number}"
     if facts["why"] is not None:
+        found = f"{facts['name'] or 'without a name'}: {facts['why']}"
         advice = f"leave it out (CUDA_VISIBLE_DEVICES), or install a torch that is built for it; nvidia-smi -i {number} says more"
-        return Finding(name, FAILED, f"{facts['name'] or 'without a name'}: {facts['why']}", advice)
+        if some_work:
+            return Finding(name, WARNING, f"{found}; a worker that gets it fails", advice)
+        return Finding(name, FAILED, found, advice)
     free, total = facts["free"], facts["total"]
     found = f"{facts['name']}, {human(free)} of {human(total)} free"
-    if total - free > MUCH_IN_USE * total:
+    if total - free > max(MUCH_IN_USE * total, OWN_USE):
         return Finding(name, WARNING, found, "others use it: nvidia-smi shows who")
     return Finding(name, OK, found)
 
@@ -118,7 +136,8 @@ def _judge_device(number: int, facts: Facts) -> Finding:
 def judge_torchvision(facts: Facts) -> Finding:
     """Whether images and torchvision's models can be used, and what is missing of it."""
     if facts["why"] is not None:
-        return Finding("torchvision", FAILED, *_split(facts["why"]))
+        found, advice = _split(facts["why"])
+        return Finding("torchvision", WARNING, f"{found}; {WITHOUT_TORCHVISION}", advice)
     if facts["helped"]:
         found = (
             f"{facts['version']}, whose compiled operators cannot be loaded beside this torch (operator torchvision::nms does not exist)"

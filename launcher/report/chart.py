@@ -12,6 +12,7 @@ from launcher.report.series import Point
 from launcher.report.words import SHARES, duration, number, size, tick
 
 STYLES = 8
+MOST_DECIMALS = 7
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Line:
     Args:
         name: in the legend.
         points: with NaN where there is a hole.
-        style: its colour and its dashes, 0 … 7.
+        style: its colour and its dashes, 0 … 7; None: one of many that look alike.
         faint: drawn thin, behind the others.
         dots: each point is marked as well.
         last: the newest value, which the legend tells.
@@ -29,7 +30,7 @@ class Line:
 
     name: str
     points: Sequence[Point]
-    style: int = 0
+    style: int | None = 0
     faint: bool = False
     dots: bool = False
     last: float | None = None
@@ -98,12 +99,16 @@ def _legend(lines: Sequence[Line], kind: Kind) -> Markup:
 def _swatch(line: Line) -> Markup:
     strokes = [tag("path", d="M1 5H31", class_=_classes(line))]
     if line.dots:
-        strokes.append(tag("path", d="M16 5h0", class_=f"dots s{line.style % STYLES}"))
+        strokes.append(tag("path", d="M16 5h0", class_=f"dots {_ink(line)}"))
     return tag("svg", *strokes, viewBox_="0 0 32 10", width="32", height="10", aria_hidden="true", class_="swatch")
 
 
+def _ink(line: Line) -> str:
+    return "rest" if line.style is None else f"s{line.style % STYLES}"
+
+
 def _classes(line: Line) -> str:
-    return f"line s{line.style % STYLES}" + (" faint" if line.faint else "")
+    return f"line {_ink(line)}" + (" faint" if line.faint else "")
 
 
 def _plot(title: str, lines: Sequence[Line], kind: Kind, x_axis: Axis, y_axis: Axis) -> Markup:
@@ -116,7 +121,7 @@ def _plot(title: str, lines: Sequence[Line], kind: Kind, x_axis: Axis, y_axis: A
         )
         if line.dots:
             dots = dots_path(line.points, x_axis, y_axis)
-            drawn.append(tag("path", d=dots, class_=f"dots s{line.style % STYLES}", data_line=number_, vector_effect="non-scaling-stroke"))
+            drawn.append(tag("path", d=dots, class_=f"dots {_ink(line)}", data_line=number_, vector_effect="non-scaling-stroke"))
     drawing = tag(
         "svg",
         tag("title", title),
@@ -174,12 +179,12 @@ def _x_label(kind: str, value: float, step: float) -> str:
 
 def path(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> str:
     """A curve's path; it is taken up again after each hole."""
-    parts, pen = [], "M"
+    (across, up), parts, pen = _decimals(points, x_axis, y_axis), [], "M"
     for x, y in points:
         if not math.isfinite(y):
             pen = "M"
             continue
-        parts.append(f"{pen}{place_of(x_axis.place(x))} {place_of(SIDE - y_axis.place(y))}")
+        parts.append(f"{pen}{place_of(x_axis.place(x), across)} {place_of(SIDE - y_axis.place(y), up)}")
         pen = "L"
     return "".join(parts)
 
@@ -190,9 +195,21 @@ def dots_path(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> str:
     return "".join(f"M{place_of(x_axis.place(x))} {place_of(SIDE - y_axis.place(y))}h0" for x, y in finite)
 
 
-def place_of(value: float) -> str:
+def _decimals(points: Sequence[Point], x_axis: Axis, y_axis: Axis) -> tuple[int, int]:
+    """How many a curve's places have: the page tells values from them, whole steps exactly and of others four digits."""
+    least = min((abs(y) for _, y in points if y and math.isfinite(y)), default=1.0)
+    return _enough(x_axis, 1.0), 3 if y_axis.log else _enough(y_axis, 1e-4 * least)
+
+
+def _enough(axis: Axis, unit: float) -> int:
+    """So many decimals that less than half a unit is lost; no fewer than can be seen, and no more than seven."""
+    place = SIDE * unit / (axis.high - axis.low)
+    return min(MOST_DECIMALS, max(2, 1 - math.ceil(math.log10(place)))) if 0 < place < math.inf else 2
+
+
+def place_of(value: float, decimals: int = 2) -> str:
     """A number in a drawing."""
-    return f"{value:.2f}".rstrip("0").rstrip(".") if math.isfinite(value) else "0"
+    return f"{value:.{decimals}f}".rstrip("0").rstrip(".") if math.isfinite(value) else "0"
 
 
 def describe(lines: Sequence[Line], kind: Kind) -> str:

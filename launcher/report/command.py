@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from launcher.report.apart import labels
 from launcher.report.page import GENERATOR, page
 from launcher.report.read import RunData, read
 from launcher.report.swept import Swept, is_sweep, read_sweep
@@ -39,7 +40,7 @@ def report(runs: Sequence[str], *, output: str | None = None, png: str | None = 
         need_matplotlib()
     swept = _sweep_of(runs)
     folders = list(swept.best) if swept is not None else [RunDir(run) for run in _each_once(runs)]
-    found = [read(run) for run in folders]
+    found = [read(run, label) for run, label in zip(folders, labels([run.path for run in folders]), strict=True)]
     alone = Path(runs[0]) if swept is not None else folders[0].path if len(folders) == 1 else Path()
     path = Path(output) if output is not None else alone / NAME
     write(path, page(found, swept))

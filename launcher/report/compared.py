@@ -23,14 +23,13 @@ def comparison(runs: Sequence[RunData], attempts: Sequence[list[Attempt]]) -> Ma
 
 
 def _results(runs: Sequence[RunData], attempts: Sequence[list[Attempt]]) -> Markup:
-    known = dict.fromkeys(
+    columns = dict.fromkeys(
         (split, name)
         for split in ("test", "valid")
         for run in runs
         for name in run.newest.get(split, {})
         if name not in ("time", "attempt", "step", "epoch", "split")
     )
-    columns = list(known)[:6]
     heads = ["run", "state", "steps", *(f"{split} {name.replace('_', ' ')}" for split, name in columns), "at work", "starts", "weights"]
     best = {column: _best(runs, *column) for column in columns}
     rows = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from launcher.report.apart import note, styles
 from launcher.report.chart import Kind, Line, chart, kind_of
 from launcher.report.markup import Markup, join, tag
 from launcher.report.read import RunData
@@ -29,7 +30,8 @@ def metric_charts(runs: Sequence[RunData]) -> Markup:
     charts = [_of_one(runs[0], name) for name in figures(runs)] if len(runs) == 1 else [_overlaid(runs, name) for name in figures(runs)]
     charts += [_learning_rates(runs), _of_training(runs, "grad_norm", "Gradient norm", "before clipping"), _pace(runs)]
     charts += [_of_training(runs, "skipped", "Updates left out", "gradients that were not finite")]
-    return _charts(charts)
+    said = note(runs)
+    return join([tag("p", said, class_="note") if said else None, _charts(charts)])
 
 
 def _charts(charts: Sequence[Markup]) -> Markup:
@@ -42,8 +44,8 @@ def _title(name: str) -> str:
     return {"lr": "Learning rate", "f1": "F1, mean of the classes", "r2": "R²"}.get(name, plain[:1].upper() + plain[1:])
 
 
-def _line(name: str, series: Series, style: int, faint: bool = False) -> Line:
-    points = thin(series)
+def _line(name: str, series: Series, style: int | None, faint: bool = False) -> Line:
+    points, faint = thin(series), faint or style is None
     return Line(name, points, style, faint, dots=not faint and len(points) <= FEW, last=series.last())
 
 
@@ -55,9 +57,10 @@ def _of_one(run: RunData, figure: str) -> Markup:
 
 def _overlaid(runs: Sequence[RunData], figure: str) -> Markup:
     """The validation's curve of each run; the training's where nothing is validated."""
-    found = []
+    found, styled = [], list(zip(runs, styles(runs), strict=True))
     for split in ("valid", "epoch", "train"):
-        lines = [_line(run.name, run.curves[split, figure], n) for n, run in enumerate(runs) if len(run.curves.get((split, figure), ()))]
+        there = [(run, style) for run, style in styled if len(run.curves.get((split, figure), ()))]
+        lines = [_line(run.name, run.curves[split, figure], style) for run, style in there]
         if lines:
             found.append(chart(f"{_title(figure)}, {NAMES[split].partition(',')[0]}", lines, kind_of(figure), logs=figure.endswith("loss")))
         if len(found) == (2 if figure == "loss" else 1):
@@ -67,22 +70,22 @@ def _overlaid(runs: Sequence[RunData], figure: str) -> Markup:
 
 def _learning_rates(runs: Sequence[RunData]) -> Markup:
     lines = []
-    for which, run in enumerate(runs):
+    for run, style in zip(runs, styles(runs), strict=True):
         names = sorted({name for split, name in run.curves if split == "train" and (name == "lr" or name.startswith("lr/"))})
         for place, name in enumerate(names[:MOST_GROUPS]):
             group = name.partition("/")[2]
             said = " ".join(filter(None, (run.name if len(runs) > 1 else "", group or ("" if len(runs) > 1 else "learning rate"))))
-            lines.append(_line(said, run.curves["train", name], which if len(runs) > 1 else place))
+            lines.append(_line(said, run.curves["train", name], style if len(runs) > 1 else place))
     return chart("Learning rate", lines, zero=True)
 
 
 def _of_training(runs: Sequence[RunData], figure: str, title: str, about: str) -> Markup:
-    there = [(n, run) for n, run in enumerate(runs) if len(run.curves.get(("train", figure), ()))]
-    if figure == "skipped" and not any(run.curves["train", figure].last() for _, run in there):
+    there = [(run, style) for run, style in zip(runs, styles(runs), strict=True) if len(run.curves.get(("train", figure), ()))]
+    if figure == "skipped" and not any(run.curves["train", figure].last() for run, _ in there):
         return Markup("")
     return chart(
         title,
-        [_line(run.name if len(runs) > 1 else title.lower(), run.curves["train", figure], n) for n, run in there],
+        [_line(run.name if len(runs) > 1 else title.lower(), run.curves["train", figure], style) for run, style in there],
         about=about,
         logs=True,
     )
@@ -114,14 +117,14 @@ def _rates(piece: Sequence[Point]) -> list[Point]:
 
 def _pace(runs: Sequence[RunData]) -> Markup:
     lines = []
-    for which, run in enumerate(runs):
+    for run, style in zip(runs, styles(runs), strict=True):
         batch = (run.settings.get("data") or {}).get("batch_size")
         samples = batch if isinstance(batch, int) and not isinstance(batch, bool) else None
         series = Series()
         for step, rate in pace(run):
             series.add(step, rate * (samples or 1))
         if len(series):
-            lines.append(_line(run.name if len(runs) > 1 else ("samples a second" if samples else "steps a second"), series, which))
+            lines.append(_line(run.name if len(runs) > 1 else ("samples a second" if samples else "steps a second"), series, style))
     return chart("Pace", lines, about="samples a second between logged steps, evaluations and saves included", zero=True)
 
 

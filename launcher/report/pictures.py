@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from launcher.report.apart import styles
 from launcher.report.classes import matrix_of, names_of
 from launcher.report.curves import figures
 from launcher.report.read import RunData
 from launcher.report.series import thin
 from trainer.errors import ConfigError
 
+GREY = "#9aa1a9"
 COLOURS = ("#0a66b0", "#c2500a", "#00795a", "#a83f86", "#7a5c00", "#5a50c0", "#4a4f55", "#b32b3c")
 DASHES = ("-", "--", ":", "-.", (0, (4, 2)), (0, (12, 4)), (0, (6, 2, 2, 2)), (0, (1, 2)))
 SPLITS = (("train", 0, 0.7, "training, each logged step"), ("epoch", 0, 2.0, "training"), ("valid", 1, 2.0, "validation"))
@@ -31,10 +33,11 @@ def need_matplotlib() -> None:
 
 def draw(runs: Sequence[RunData], folder: Path) -> list[str]:
     """Draw a picture of each metric, of the learning rate, and of each confusion matrix; the files' names."""
-    made = [_metric(runs, name, folder) for name in [*figures(runs), "lr", "grad_norm"]]
+    taken: set[str] = set()
+    made = [_metric(runs, name, folder, taken) for name in [*figures(runs), "lr", "grad_norm"]]
     for run in runs:
-        before = f"{_plain(run.name)}-" if len(runs) > 1 else ""
-        made += [_confusion(found, folder / f"{before}confusion-{split}.png") for split, found in run.evaluations.items()]
+        before = f"{run.name.replace('/', '_')}-" if len(runs) > 1 else ""
+        made += [_confusion(found, folder, f"{before}confusion-{split}", taken) for split, found in run.evaluations.items()]
     return [name for name in made if name]
 
 
@@ -47,34 +50,43 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
     return made, made.subplots()
 
 
-def _metric(runs: Sequence[RunData], name: str, folder: Path) -> str | None:
+def _metric(runs: Sequence[RunData], name: str, folder: Path, taken: set[str]) -> str | None:
     picture, axes = _figure(7, 4)
-    drawn = 0
-    for number, run in enumerate(runs):
-        for split, style, width, word in SPLITS:
+    for run, style in zip(runs, styles(runs), strict=True):
+        for split, place, width, word in SPLITS:
             series = run.curves.get((split, name))
             if series is None or not len(series) or (len(runs) > 1 and split == "train" and (("valid", name) in run.curves)):
                 continue
-            points = thin(series)
-            which = number if len(runs) > 1 else style
-            label = f"{run.name}, {word}" if len(runs) > 1 else word
-            dash = DASHES[which % 8] if len(runs) == 1 or split == "valid" else "-"
-            xs, ys = zip(*points, strict=True)
-            axes.plot(xs, ys, color=COLOURS[which % 8], linestyle=dash, linewidth=width, label=label.replace("$", r"\$"))
-            drawn += 1
-    if not drawn:
+            xs, ys = zip(*thin(series), strict=True)
+            if len(runs) == 1:
+                look = _look(place, width, word)
+            else:
+                beside = split != "valid" and ("valid", name) in run.curves
+                look = _look(style, 0.8 if beside else width, f"{run.name}, {word}", solid=beside)
+            axes.plot(xs, ys, **look)
+    if not axes.lines:
         return None
+    if None in styles(runs):
+        axes.plot([], [], **{**_look(None, 0.7, ""), "label": f"the other {styles(runs).count(None)}"})
     axes.set_xlabel("step")
     axes.set_ylabel(name.replace("_", " ").replace("$", r"\$"))
     axes.grid(color="#e9ebee")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
-    path = folder / f"{_plain(name)}.png"
+    path = folder / _file(name, taken)
     picture.savefig(path)
     return path.name
 
 
-def _confusion(found: dict[str, Any], path: Path) -> str | None:
+def _look(style: int | None, width: float, label: str, *, solid: bool = False) -> dict[str, Any]:
+    """How a curve is drawn; without a style as one of many that look alike, behind the others and without a place in the legend."""
+    if style is None:
+        return {"color": GREY, "linewidth": 0.7, "label": "_", "zorder": 1.8}
+    dash = "-" if solid else DASHES[style % 8]
+    return {"color": COLOURS[style % 8], "linestyle": dash, "linewidth": width, "label": label.replace("$", r"\$")}
+
+
+def _confusion(found: dict[str, Any], folder: Path, name: str, taken: set[str]) -> str | None:
     matrix = matrix_of(found)
     if matrix is None:
         return None
@@ -92,9 +104,15 @@ def _confusion(found: dict[str, Any], path: Path) -> str | None:
             for x, cell in enumerate(row):
                 if cell:
                     axes.text(x, y, cell, ha="center", va="center", fontsize=7, color="white" if shares[y][x] > 0.6 else "black")
+    path = folder / _file(name, taken)
     picture.savefig(path)
     return path.name
 
 
-def _plain(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+def _file(name: str, taken: set[str]) -> str:
+    """A picture's file: its name in letters that each system takes, and a number where another picture has that already."""
+    plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)
+    names = (f"{plain}{more}.png" for more in ("", *(f"-{number}" for number in range(2, len(taken) + 3))))
+    free = next(name for name in names if name.casefold() not in taken)
+    taken.add(free.casefold())
+    return free

@@ -34,6 +34,7 @@ class RunData:
         run: the folder.
         standing: how it stands; row: the line of ``ostinato status``.
         read_at: when it was read.
+        label: what it is called here, where that is not the folder's name.
         config: the resolved config's text; settings: the same as values.
         environment: an entry for each start.
         events: all of them.
@@ -51,6 +52,7 @@ class RunData:
     standing: Standing
     row: Row
     read_at: float
+    label: str = ""
     config: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     environment: list[dict[str, Any]] = field(default_factory=list)
@@ -69,8 +71,8 @@ class RunData:
 
     @property
     def name(self) -> str:
-        """The folder's name, also where the run was named by ``.``."""
-        return self.row.name
+        """What it is called here, else the folder's name, also where the run was named by ``.``."""
+        return self.label or self.row.name
 
     @property
     def began(self) -> float:
@@ -82,15 +84,19 @@ class RunData:
         return number(self.newest.get(split, {}).get(figure))
 
 
-def read(run: RunDir) -> RunData:
+def read(run: RunDir, label: str = "") -> RunData:
     """Read a run.
+
+    Args:
+        run: the folder.
+        label: what it is called; else it has the folder's name.
 
     Raises:
         RunFolderError: it is no run, or its events cannot be read.
     """
     standing, warning = look_at(run)
     row = row_of(run, standing)
-    data = RunData(run, standing, row, time.time())
+    data = RunData(run, standing, row, time.time(), label)
     if warning:
         data.faults.append(warning)
     if row.state == "unreadable":

@@ -37,7 +37,8 @@ for (const chart of document.querySelectorAll(".chart:not(.scatter)")) {
     at = Math.min(side, Math.max(0, place));
     const seen = curves.filter(curve => !curve.path.classList.contains("hidden"));
     if (!seen.length) return hide();
-    const found = seen.map(curve => [curve.name, nearest(curve.points, at)]);
+    const own = seen.filter(curve => !curve.path.classList.contains("rest"));  // the rest would fill the screen
+    const found = (own.length ? own : seen).map(curve => [curve.name, nearest(curve.points, at)]);
     const here = found.map(([, point]) => point[0]).reduce((a, b) => Math.abs(b - at) < Math.abs(a - at) ? b : a);
     tip.textContent = [say(xKind, xOf(here)), ...found.map(([name, point]) => name + ": " + say(yKind, yOf(point[1])))].join("\n");
     cross.style.left = here / 10 + "%";

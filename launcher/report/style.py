@@ -1,4 +1,4 @@
-"""The page's looks: light and dark, wide and narrow. Colour-blind eyes can tell the curves' colours apart, and each has its own dashes."""
+"""The page's looks: light and dark, wide and narrow. Colour-blind eyes can tell the eight colours apart, each with dashes of its own."""
 
 STYLE = """
 :root{color-scheme:light dark;
@@ -24,7 +24,7 @@ a{color:var(--link)}
 .skip:focus{left:.5rem;top:.5rem}
 h1,h2,h3,p,ul,ol,dl,figure{margin:0}
 h1{font-size:clamp(1.7rem,5vw,2.5rem);line-height:1.15;font-weight:650;letter-spacing:-.02em;overflow-wrap:anywhere}
-h2{font-size:1.35rem;font-weight:650;letter-spacing:-.01em;margin:0 0 1rem}
+h2{font-size:1.35rem;font-weight:650;letter-spacing:-.01em;margin:0 0 1rem;overflow-wrap:anywhere}
 h3{font-size:1rem;font-weight:600}
 .brand{color:var(--soft);font-size:.85rem;letter-spacing:.04em;padding-top:2rem}
 .note,small,.facts{color:var(--soft);font-size:.85rem}
@@ -68,6 +68,7 @@ button.key:hover span{text-decoration:underline}
 .ys span{position:absolute;right:0;transform:translateY(50%);white-space:nowrap}
 .xs{grid-column:2}
 .xs span{position:absolute;top:.2rem;transform:translateX(-50%);white-space:nowrap}
+.rest{color:var(--soft)}
 .line,.dots,.grid{fill:none;stroke:currentColor;vector-effect:non-scaling-stroke}
 .line{stroke-width:2;stroke-linejoin:round}
 .dots{stroke-width:6;stroke-linecap:round}

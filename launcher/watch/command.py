@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -51,6 +52,9 @@ def _print_once(looker: Looker) -> None:
 
 def _follow(looker: Looker) -> Glance:
     """Draw until the run has ended; the last glance. On a screen of its own, so that a resize leaves no traces."""
+    # A size in these variables is that of an earlier moment, and rich believes it more than the terminal: the head would scroll away.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     ended: float | None = None
     glance = looker.look()
     with Live(frame(glance), console=Console(), screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:

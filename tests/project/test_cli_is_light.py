@@ -1,8 +1,10 @@
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
+import typer.main
 
 from launcher.cli import app
 from tests.support.command import command, environment, ostinato
@@ -53,7 +55,19 @@ def test_each_command_has_help(tmp_path, name):
     done = ostinato(name, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"ostinato {name}" in done.stdout
+    assert f"Examples:\n\n    ostinato {name}" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_of_a_commands_help_are_understood_by_it(name):
+    known = typer.main.get_command(app).commands[name]
+    examples = [line.strip() for line in known.epilog.splitlines() if line.startswith("  ")]
+    assert len(examples) >= 2
+    for example in examples:
+        program, command, *words = shlex.split(example.partition(" > ")[0])
+        assert (program, command) == ("ostinato", name)
+        known.make_context(name, words)  # which parses, and carries out nothing
 
 
 @pytest.mark.parametrize("arguments", [["trian"], ["train"], ["train", "x.yaml", "--nproc"], ["--nope"], []], ids=" ".join)

@@ -31,7 +31,7 @@ sys.exit(code)
 
 
 def dry_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``ostinato submit … --dry-run`` where there is no Slurm, and no git."""
+    """``ostinato submit … --dry-run`` where there is no Slurm, and no git but what lies in the folder's ``bin/``."""
     (folder / "bin").mkdir(exist_ok=True)
     for name in ("configs", "slurm"):
         shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
@@ -41,11 +41,18 @@ def dry_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def script(folder: Path, profile: str) -> str:
-    """A profile's script, without what differs between two machines."""
+    """A profile's script in a git work tree, without what differs between two machines."""
+    git = shutil.which("git")
+    assert git is not None
+    (folder / "bin").mkdir()
+    (folder / "bin" / "git").symlink_to(git)
+    subprocess.run([git, "init", "--quiet", str(folder)], check=True)
+    (folder / "ostinato.sif").touch()
     done = dry_run(folder, "--profile", profile)
     assert done.returncode == 0, done.stderr
     text = done.stdout.replace(str(folder), "/project").replace(sys.executable, "python")
     text = re.sub(r"export PYTHONPATH=/project/runs/digits/slurm/code/[0-9a-f]{64}\$.*\n", "", text)  # of a checkout, not of a wheel
+    text = re.sub(r"(?<=/slurm/code/)[0-9a-f]{64}", "SHA256", text)
     return re.sub(r"OMP_NUM_THREADS=\d+", "OMP_NUM_THREADS=1", text)
 
 

@@ -85,6 +85,17 @@ def test_a_sweep_keeps_its_results_when_it_grows_or_shrinks_and_another_one_need
     assert done.stderr.endswith("runs/_sweeps/c has the results of one over seed; give this one a --name of its own\n")
     assert (tmp_path / "runs" / "_sweeps" / "c" / "results.json").read_bytes() == kept
 
+    # Other settings under the same name: the results of the first would stand there for those of the second.
+    before = {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()}
+    for more in ((), ("--halving", "--eta", "2"), ("--dry-run",)):
+        done = ostinato(tmp_path, "sweep", "c.yaml", "train.epochs=30", "--grid", "seed=1,2", *more)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            "ostinato: runs/c-seed1: the run was made with other settings (train.epochs: 1 -> 30), and 1 more of this sweep; "
+            "give this sweep a --name of its own\n"
+        )
+    assert {path: path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()} == before
+
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "here").write_text("")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.browser import CONTRAST
 from tests.support.jobs import ostinato
+from tests.support.written import written
 from trainer.rundir import RunDir, append_jsonl, write_json
 
 Opener = Callable[..., Any]
@@ -120,6 +121,43 @@ def test_values_are_told_under_the_pointer_and_by_arrow_keys(pages: dict[str, Pa
     assert tip.inner_text() != told
     loss.locator(".area").press("Escape")
     assert not tip.is_visible()
+
+
+def test_the_step_that_is_told_is_one_at_which_something_was_measured_also_in_long_runs(tmp_path: Path, look: Opener) -> None:
+    every = 1399
+    run = written(tmp_path / "long", [{"loss": 5.0 / number} for number in range(1, 715)], every=every)
+    assert ostinato(tmp_path, "report", str(run.path), "-o", "long.html").returncode == 0
+    page = look(tmp_path / "long.html")
+    loss = page.locator("figure.chart").filter(has=page.locator("h3", has_text="Loss")).first
+    area, tip = loss.locator(".area"), loss.locator(".tip")
+    area.focus()
+    area.press("End")  # the first key shows where it stands
+    area.press("Home")
+    told = {}
+    for _ in range(99):
+        area.press("ArrowRight")
+        step, value = tip.inner_text().splitlines()
+        told[int(step.removeprefix("step ").replace(",", ""))] = float(value.removeprefix("validation: "))
+    assert len(told) > 90
+    assert [step for step in sorted(told) if step % every] == []
+    assert told == pytest.approx({step: 5.0 * every / step for step in told}, rel=6e-4)  # four digits
+
+
+def test_the_best_eight_of_many_curves_look_different_and_the_pointer_tells_only_those(tmp_path: Path, look: Opener) -> None:
+    names = [f"run{number}" for number in range(12)]
+    for number, name in enumerate(names):
+        written(tmp_path / name, [{"loss": 1.0 + number}, {"loss": 0.5 + number}])
+    assert ostinato(tmp_path, "report", *names, "-o", "many.html").returncode == 0
+    page = look(tmp_path / "many.html")
+    chart = page.locator("figure.chart").first
+    styled = "lines => lines.map(line => (look => `${look.stroke} ${look.strokeDasharray} ${look.opacity}`)(getComputedStyle(line)))"
+    looks = [chart.locator(f'path.line[data-line="{number}"]').evaluate_all(styled)[0] for number in range(12)]
+    assert len(set(looks[:8])) == 8
+    assert len(set(looks[8:])) == 1
+    assert looks[8] not in looks[:8]
+    chart.locator(".area").focus()
+    chart.locator(".area").press("End")
+    assert [line.partition(":")[0] for line in chart.locator(".tip").inner_text().splitlines()[1:]] == names[:8]
 
 
 def test_a_curve_can_be_hidden_and_shown_again(pages: dict[str, Path], look: Opener) -> None:

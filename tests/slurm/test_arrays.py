@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
+from launcher.logs import logs
 from tests.support.jobs import LIMIT_S, events, hurry, ostinato, rows, weights
 from tests.support.slurm_cluster import Cluster, wait_until
 from tests.support.submitted import call, write_config
+from trainer.errors import RunFolderError
 from trainer.rundir import RunDir, read_jsonl
 
 GRID = ("--grid", "optimizer.lr=0.05,0.02", "--grid", "seed=1,2,3")
@@ -40,13 +46,38 @@ def running(cluster: Cluster, job: str) -> list[str]:
     return cluster.run("squeue", "--noheader", "--array", "--states=RUNNING", f"--jobs={job}", "--format=%i").stdout.split()
 
 
+@contextmanager
+def watched(cluster: Cluster, job: str) -> Iterator[list[int]]:
+    """How many of the array's tasks have nodes, looked at again and again meanwhile."""
+    counts, over = list[int](), Event()
+
+    def look() -> None:
+        while not over.wait(0.3):
+            counts.append(len(running(cluster, job)))
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look)
+        try:
+            yield counts
+        finally:
+            over.set()
+    looking.result()
+
+
+def log(run: RunDir, capsys: pytest.CaptureFixture[str], attempt: int | None = None) -> str:
+    """What ``ostinato logs`` prints of a run."""
+    capsys.readouterr()
+    logs(str(run.path), attempt=attempt)
+    return capsys.readouterr().out
+
+
 def array_of(run: RunDir) -> tuple[str, str]:
     job, _, task = str(list(read_jsonl(run.submissions))[-1]["job_id"]).partition("_")
     return job, task
 
 
 @pytest.mark.timeout(600)
-def test_a_sweep_of_six_runs_is_right_at_every_stage(either_cluster: Cluster, tmp_path: Path) -> None:
+def test_a_sweep_of_six_runs_is_right_at_every_stage(either_cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cluster = either_cluster
     write_config(tmp_path)
     runs = {name: RunDir(tmp_path / "runs" / name) for name in NAMES}
@@ -63,30 +94,41 @@ def test_a_sweep_of_six_runs_is_right_at_every_stage(either_cluster: Cluster, tm
     stopped = call(cluster, tmp_path, "stop", f"runs/{NAMES[5]}")
     assert stopped.returncode == 0, stopped.stderr
     assert states(cluster, tmp_path) == {"waiting": 5, "stopped": 1}
+    for name in (NAMES[0], NAMES[5]):
+        with pytest.raises(RunFolderError, match="no log yet"):
+            logs(str(runs[name].path))
 
-    # Two run, and never more; each has its own log.
-    cluster.run("scancel", blocker)
-    wait_until("two with steps", lambda: sum(run.metrics.exists() for run in runs.values()) == 2, LIMIT_S)
-    assert len(running(cluster, job)) == 2
-    seen = status(cluster, tmp_path)
-    assert {seen[name]["state"] for name in NAMES[:2]} == {"running"}
-    assert seen[NAMES[1]]["job_id"] == f"{job}_1"
-    assert seen[NAMES[2]]["detail"] == "JobArrayTaskLimit"
-    assert "training from the beginning" in call(cluster, tmp_path, "logs", f"runs/{NAMES[1]}").stdout
+    with watched(cluster, job) as at_once:
+        # Two run, and never more; each has its own log.
+        cluster.run("scancel", blocker)
+        wait_until("two with steps", lambda: sum(run.metrics.exists() for run in runs.values()) == 2, LIMIT_S)
+        assert len(running(cluster, job)) == 2
+        seen = status(cluster, tmp_path)
+        assert {seen[name]["state"] for name in NAMES[:2]} == {"running"}
+        assert seen[NAMES[1]]["job_id"] == f"{job}_1"
+        assert seen[NAMES[2]]["detail"] == "JobArrayTaskLimit"
+        assert "training from the beginning" in call(cluster, tmp_path, "logs", f"runs/{NAMES[1]}").stdout
 
-    # One of them is stopped with a checkpoint, the other one goes back to the queue and comes again by itself.
-    assert call(cluster, tmp_path, "stop", f"runs/{NAMES[0]}").returncode == 0
-    assert status(cluster, tmp_path)[NAMES[0]]["state"] == "stopped"
-    assert events(runs[NAMES[0]], "stopped")
-    cluster.run("scancel", "--signal=USR2", f"{job}_1.0")
-    wait_until("a second turn", lambda: bool(events(runs[NAMES[1]], "requeued")), LIMIT_S)
-    hurry(tmp_path)
-    again = call(cluster, tmp_path, *SWEEP, *ON_SLURM, "--dry-run")
-    assert Counter(line.rpartition(": ")[2] for line in again.stdout.splitlines() if line.startswith("runs/"))["stopped"] == 2
-    assert "#SBATCH --array=0-1%2" in again.stdout
+        # One of them is stopped with a checkpoint, the other one goes back to the queue and comes again by itself.
+        assert call(cluster, tmp_path, "stop", f"runs/{NAMES[0]}").returncode == 0
+        assert status(cluster, tmp_path)[NAMES[0]]["state"] == "stopped"
+        assert events(runs[NAMES[0]], "stopped")
+        assert ", with a checkpoint" in log(runs[NAMES[0]], capsys)
+        cluster.run("scancel", "--signal=USR2", f"{job}_1.0")
+        wait_until("a second turn", lambda: bool(events(runs[NAMES[1]], "requeued")), LIMIT_S)
+        assert ", with a checkpoint" in log(runs[NAMES[1]], capsys, attempt=0)
+        hurry(tmp_path)
+        again = call(cluster, tmp_path, *SWEEP, *ON_SLURM, "--dry-run")
+        assert Counter(line.rpartition(": ")[2] for line in again.stdout.splitlines() if line.startswith("runs/"))["stopped"] == 2
+        assert "#SBATCH --array=0-1%2" in again.stdout
 
-    # The rest ends; the same command queues exactly the two that were stopped, and those end too.
-    wait_until("four ends", lambda: states(cluster, tmp_path) == {"finished": 4, "stopped": 2}, 3 * LIMIT_S)
+        # The rest ends; what came again by itself has gone on.
+        wait_until("four ends", lambda: states(cluster, tmp_path) == {"finished": 4, "stopped": 2}, 3 * LIMIT_S)
+    assert max(at_once) == 2
+    assert "training from step-" in log(runs[NAMES[1]], capsys)
+    assert "epoch 3/3" in log(runs[NAMES[2]], capsys)
+
+    # The same command queues exactly the two that were stopped, and those end too.
     done = call(cluster, tmp_path, *SWEEP, *ON_SLURM, "--wait", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 6 runs queued" in done.stderr

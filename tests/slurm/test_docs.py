@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.profile import OURS, Profile
+from launcher.profile import Profile
+from launcher.sbatch_options import OURS
 from tests.project.test_commands_in_the_docs import commands
 from tests.support.jobs import LIMIT_S, ROOT, environment
 from tests.support.slurm_cluster import Cluster, wait_until

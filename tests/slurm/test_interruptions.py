@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.jobs import LIMIT_S, events
+from tests.support.jobs import LIMIT_S, events, hurry, slow_images
 from tests.support.slurm_cluster import Cluster, wait_until
 from tests.support.submitted import (
     TWO_NODES,
@@ -105,7 +105,7 @@ def test_a_run_that_is_stopped_or_cancelled_is_not_queued_again_and_goes_on_when
     cluster: Cluster, tmp_path: Path, whole: RunDir
 ) -> None:
     write_config(tmp_path)
-    settings = [*TWO_NODES, "checkpoint.every_steps=1000"]
+    settings = [*TWO_NODES, "checkpoint.every_steps=1000", slow_images(free=30)]
     run, job = submit(cluster, tmp_path, *settings)
     wait_for(cluster, run, job, step=5)
     assert call(cluster, tmp_path, "stop", "runs/c").returncode == 0
@@ -117,6 +117,7 @@ def test_a_run_that_is_stopped_or_cancelled_is_not_queued_again_and_goes_on_when
     assert cluster.wait_job(job, "CANCELLED")["Restarts"] == "0"
     wait_until("an end on both nodes", lambda: not cluster.run("squeue", "--noheader").stdout)
     assert cluster.job(job)["JobState"] == "CANCELLED"
+    hurry(tmp_path)
     done = call(cluster, tmp_path, "submit", "c.yaml", *settings, "--wait")
     assert done.returncode == 0, done.stderr
     assert turns(run) == []

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.slurm import follow_to_its_end
 from launcher.slurm_query import ask, details
 from launcher.status import Row, status
 from launcher.stopping import resume, stop
 from tests.support.jobs import DIGITS, LIMIT_S, ROOT, environment, events
 from tests.support.slurm_cluster import Cluster, wait_until
-from trainer.errors import BAD_CONFIG, DONE, RunFolderError
+from trainer.errors import BAD_CONFIG, DONE, STOPPED, RunFolderError
 from trainer.prepare import prepare
 from trainer.rundir import RunDir, append_jsonl, make_private
 
@@ -86,6 +87,23 @@ def test_a_job_that_waits_says_why_and_is_taken_from_the_queue(
     assert (found.state, found.detail, found.job_id) == ("stopped", "before it began", None)
     assert stop([str(run.path)]) == DONE
     assert "held: does not run: stopped" in capsys.readouterr().out
+    assert follow_to_its_end(run) == STOPPED  # which is submit --wait
+    assert capsys.readouterr() == ("", "run held: stopped (before it began)\n")
+
+
+def test_a_job_of_the_same_number_that_is_not_the_runs_own_is_neither_shown_nor_stopped(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = create(tmp_path, "elsewhere")
+    script = tmp_path / "another.sh"
+    script.write_text(f"#!/bin/sh\n{STAYS}\n")
+    job_id = cluster.run("sbatch", "--parsable", "--hold", "--output=/dev/null", str(script)).stdout.strip()
+    note(run, job_id, str(run.slurm / job_id / f"{job_id}_0_log.out"))  # as another cluster's, which counts from the beginning too
+    found = look(run, capsys)
+    assert (found.state, found.detail, found.job_id) == ("lost", f"Slurm's job {job_id} is another one", None)
+    assert stop([str(run.path)]) == DONE
+    assert "elsewhere: does not run: lost" in capsys.readouterr().out
+    assert cluster.job(job_id)["JobState"] == "PENDING"
 
 
 def test_a_run_is_followed_through_a_requeue_and_stopped_for_good_with_a_checkpoint(
@@ -157,6 +175,28 @@ def test_each_task_of_an_array_is_a_run_of_its_own(cluster: Cluster, tmp_path: P
     assert look(runs[1], capsys).state == "running"
     assert look(runs[2], capsys).state == "stopped"
 
+    # A task that was requeued is stopped like any other, while it waits and when it runs again.
+    cluster.run("scontrol", "requeue", f"{array}_1")
+    wait_until("the queue", lambda: look(runs[1], capsys).state == "waiting")
+    assert stop([str(runs[1].path)]) == DONE
+    assert "point-1: taken from the queue" in capsys.readouterr().out
+    assert cluster.job(f"{array}_1")["JobState"] == "CANCELLED"
+    assert look(runs[1], capsys).state == "stopped"
+
+
+def test_a_task_that_runs_again_after_a_requeue_is_stopped(cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = create(tmp_path, "again")
+    task = cluster.sbatch(STAYS, "--array=3", "--output=/dev/null") + "_3"
+    note(run, task)
+    cluster.wait_job(task, "RUNNING")
+    cluster.run("scontrol", "requeue", task)
+    wait_until("its second turn", lambda: (job := cluster.job(task))["Restarts"] == "1" and job["JobState"] == "RUNNING")
+    wait_until("its step", lambda: ".0 " in cluster.run("squeue", "--steps", "--noheader").stdout)
+    assert look(run, capsys).job_id == task
+    assert stop([str(run.path)]) == DONE
+    assert f"again: asked to stop (Slurm job {task})" in capsys.readouterr().out
+    assert look(run, capsys).state == "stopped"
+
 
 def test_a_job_that_its_cluster_has_ended_is_lost_and_says_how(
     either_cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -171,25 +211,31 @@ def test_a_job_that_its_cluster_has_ended_is_lost_and_says_how(
 def test_what_the_queue_has_forgotten_accounting_knows_and_without_it_the_run_folder(
     forgetful_cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    failed, cancelled, stopped = (create(tmp_path, name) for name in ("failed", "cancelled", "stopped"))
+    runs = [create(tmp_path, name) for name in ("failed", "cancelled", "stopped", "task", "held-task", "requeued")]
+    failed, cancelled, stopped, task, held_task, requeued = runs
     ids = [
         submit(forgetful_cluster, failed, "exit 3"),
         submit(forgetful_cluster, cancelled, STAYS),
         submit(forgetful_cluster, stopped, STAYS, "--hold"),
+        submit(forgetful_cluster, task, "exit 3", "--array=0-1", task="_1"),
+        submit(forgetful_cluster, held_task, STAYS, "--array=0-1", "--hold", task="_1"),
+        submit(forgetful_cluster, requeued, f'[ "$SLURM_RESTART_COUNT" = 1 ] && exit 3; {STAYS}'),
     ]
-    forgetful_cluster.run("scancel", ids[1])
+    forgetful_cluster.run("scancel", ids[1], ids[4].partition("_")[0])
     assert stop([str(stopped.path)]) == DONE
+    forgetful_cluster.wait_job(ids[5], "RUNNING")
+    forgetful_cluster.run("scontrol", "requeue", ids[5])
     wait_until("an empty memory", lambda: not forgetful_cluster.run("squeue", "--noheader", "--states=all").stdout.strip(), 120)
     answer = ask([*ids, "9999999"])
     accounting = forgetful_cluster.settings.accounting
     assert (set(answer.jobs), answer.asked) == (set(ids) if accounting else set(), True)
-    found = [look(run, capsys) for run in (failed, cancelled, stopped)]
-    assert [(row.state, row.detail) for row in found] == [
-        ("lost", "Slurm: FAILED" if accounting else f"Slurm does not know job {ids[0]} any more"),
-        ("stopped", "before it began") if accounting else ("lost", f"Slurm does not know job {ids[1]} any more"),
-        ("stopped", "before it began"),
-    ]
-    for run in (failed, cancelled, stopped):
+    unknown = [("lost", f"Slurm does not know job {job_id} any more") for job_id in ids]
+    ended, early = ("lost", "Slurm: FAILED"), ("stopped", "before it began")
+    found = [look(run, capsys) for run in runs]
+    assert [(row.state, row.detail) for row in found] == (
+        [ended, early, early, ended, early, ended] if accounting else [*unknown[:2], early, *unknown[3:]]
+    )
+    for run in runs:
         assert stop([str(run.path)]) == DONE
         assert "does not run" in capsys.readouterr().out
 

@@ -25,7 +25,7 @@ class Wrong:
 
     Args:
         name: of the test.
-        said: the beginning of the line.
+        said: the beginning of the line; HERE: the folder of the command.
         arguments: of ``ostinato submit``.
         profile: the text of a profile.
         cluster: fields of the partition main that are changed meanwhile.
@@ -64,8 +64,6 @@ WRONG = [
           ("--partition", "short", "--time", "10")),
     Wrong("a time that is none", "command line: --time=1h30: must be minutes, HH:MM:SS or D-HH:MM:SS", ("--time", "1h30")),
     Wrong("no time to train in", "command line: time: 1 minutes leave nothing to train in", ("--time", "1")),
-    Wrong("an account that may not", "command line: account: theirs may not use partition main, which is for ours", ("--account", "theirs"),
-          cluster="allowaccounts=ours"),
     Wrong("a QOS that may not", "command line: qos: urgent may not use partition main, which is for normal", ("--qos", "urgent"),
           cluster="allowqos=normal"),
     Wrong("a constraint that nothing has", "command line: sbatch.constraint: 0 nodes of partition main have avx512, 1 asked for",
@@ -83,7 +81,9 @@ WRONG = [
     Wrong("a target that is wrong", "command line: model.widht=3:", ("model.widht=3",)),
     Wrong("several nodes without Slurm", "slurm/mine.yaml:1: nodes=2: executor=local has one machine, this one",
           profile="executor: local\nnodes: 2\n"),
-    Wrong("a folder that Slurm would read otherwise", "command line: ", ("run.root=100%",)),
+    *(Wrong(f"a folder that would be read otherwise, executor {executor}",
+            "command line: HERE/100%/digits: in names of a job's files % stands for its number; set run.root", ("run.root=100%",),
+            profile=f"executor: {executor}\n") for executor in ("slurm", "local", "debug")),
 ]  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def test_it_is_refused_in_one_line_and_nothing_is_created_or_queued(
     out, err = capsys.readouterr()
     assert out == ""
     (line,) = [line for line in err.splitlines() if not line.startswith("warning: ")]
-    assert line.startswith(wrong.said)
+    assert line.startswith(wrong.said.replace("HERE", str(tmp_path)))
     assert [path.name for path in tmp_path.iterdir()] == ["slurm"]
     assert jobs(cluster) == before
 
@@ -166,6 +166,17 @@ def test_a_partition_that_is_down_takes_the_job_and_says_so(
     out, err = capsys.readouterr()
     assert out.startswith("#!/bin/bash")
     assert err == "warning: partition main is down; the job waits until it is up again\n"
+
+
+def test_an_account_that_is_not_named_there_is_for_slurm_to_refuse_and_said(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with changed(cluster, "allowaccounts=ours"):
+        for account in ("theirs", "OURS"):
+            assert submit(tmp_path, monkeypatch, "--dry-run", "--account", account) == 0
+    out, err = capsys.readouterr()
+    assert "#SBATCH --account=theirs" in out
+    assert err == "warning: account: partition main is for ours; the job waits for ever unless theirs is below it\n"
 
 
 @pytest.mark.parametrize("text", ["5", "5:30", "90:00", "1:00:00", "0:30", "1-2", "1-2:3", "1-2:3:4", "123:45:10", "0:0:1"])

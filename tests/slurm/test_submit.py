@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.jobs import ROOT, environment, ostinato, rows, weights
+from tests.support.jobs import ROOT, environment, events, ostinato, rows, weights
 from tests.support.slurm_cluster import Cluster, wait_until
 from tests.support.submitted import TWO_NODES, call, finished, launch, output, same, submit, whole_run, write_config
 from trainer.rundir import RunDir, read_json, read_jsonl
@@ -52,6 +55,8 @@ def test_the_commands_of_the_first_page_give_the_same_weights(cluster: Cluster, 
 
 
 def test_a_job_runs_the_code_of_the_moment_when_it_was_submitted(cluster: Cluster, tmp_path: Path) -> None:
+    tmp_path /= "it's my run"
+    tmp_path.mkdir()
     write_config(tmp_path, seconds=0.0, model="mymodel:Net")
     model = tmp_path / "mymodel.py"
     model.write_text(MODEL)
@@ -86,6 +91,41 @@ def test_ctrl_c_ends_the_looking_and_not_the_job(cluster: Cluster, tmp_path: Pat
     assert process.returncode == 130
     assert "the job goes on; ostinato logs" in out
     finished(cluster, run, job)
+
+
+def test_ctrl_c_in_the_terminal_is_none_of_a_job_on_this_machine_and_a_stop_saves(tmp_path: Path) -> None:
+    write_config(tmp_path, seconds=0.05)
+    (tmp_path / "p.yaml").write_text("executor: local\nworkers_per_node: 2\nsetup: ['echo set up here']\n")
+    command = [sys.executable, "-m", "launcher", "submit", "c.yaml", "--profile", "p.yaml", "--wait"]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(  # a terminal's foreground: all that it starts hears of Ctrl-C
+        command, cwd=tmp_path, env=environment(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
+    run = RunDir(tmp_path / "runs" / "c")
+    wait_until("a step", lambda: bool(list(read_jsonl(run.metrics))), 120)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)  # nobody else holds its output
+    assert process.returncode == 130, err
+    assert "the job goes on; ostinato logs" in out
+    seen = len(list(read_jsonl(run.metrics)))
+    wait_until("later steps", lambda: len(list(read_jsonl(run.metrics))) >= seen + 3, 120)
+    assert "with checkpoint step-" in ostinato(tmp_path, "stop", "runs/c").stdout
+    assert events(run, "stopped")
+    assert "set up here" in output(run)
+
+
+def test_a_setup_that_fails_on_this_machine_is_the_end_of_the_job_and_not_waited_for(tmp_path: Path) -> None:
+    write_config(tmp_path, seconds=0.0)
+    (tmp_path / "p.yaml").write_text("executor: local\nsetup: ['echo here  # a comment', 'cd nowhere', 'echo there']\n")
+    done = ostinato(tmp_path, "submit", "c.yaml", "--profile", "p.yaml", "--wait")
+    assert done.returncode == 5, done.stdout + done.stderr
+    run = RunDir(tmp_path / "runs" / "c")
+    assert "lost (its process ended before it began; " in done.stdout + done.stderr
+    (log,) = run.slurm.glob("*/*_0_log.out")
+    said = log.read_text()
+    assert "here\n" in said
+    assert "nowhere" in said
+    assert "there\n" not in said.replace("here\n", "")
 
 
 @pytest.mark.parametrize("executor", ["local", "debug"])

@@ -22,7 +22,7 @@ SHORT = ("train.epochs=3", "data.batch_size=48", "checkpoint.every_steps=5", "lo
 
 def environment(**more: str) -> dict[str, str]:
     """This process's variables without what pytest and other jobs may have left."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OSTINATO_", "TORCHELASTIC_", "SLURM_", "COLUMNS"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OSTINATO_", "TORCHELASTIC_", "SLURM_", "COLUMNS", "LINES"))}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         kept.pop(name, None)
     return {**kept, "PYTHONPATH": str(ROOT), **more}

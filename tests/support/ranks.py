@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
+import signal
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 _context = multiprocessing.get_context("forkserver")
@@ -36,6 +40,8 @@ def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any, ti
             sender.close()
         try:
             return _collect([receiver for receiver, _ in pairs], timeout_s)
+        except TimeoutError as late:
+            raise RankFailed(f"{late}\n{_stacks(folder, [process.pid for process in processes if process.is_alive()])}") from None
         finally:
             for process in processes:
                 process.kill()
@@ -49,7 +55,7 @@ def _collect(receivers: list[Connection], timeout_s: float) -> list[Any]:
         ready = wait([r for r in receivers if open_ones[id(r)] not in results], timeout=timeout_s)
         if not ready:
             missing = [rank for rank in range(len(receivers)) if rank not in results]
-            raise RankFailed(f"ranks {missing} did not end within {timeout_s} s")
+            raise TimeoutError(f"ranks {missing} did not end within {timeout_s} s")
         for receiver in ready:
             rank = open_ones[id(receiver)]
             try:
@@ -62,6 +68,15 @@ def _collect(receivers: list[Connection], timeout_s: float) -> list[Any]:
     return [results[rank] for rank in range(len(receivers))]
 
 
+def _stacks(folder: str, alive: list[int | None]) -> str:
+    """Where the ranks stand that have not ended: what each wrote when it was asked."""
+    for pid in alive:
+        if pid is not None:
+            os.kill(pid, signal.SIGUSR1)
+    time.sleep(2)
+    return "\n".join(f"{path.name}:\n{path.read_text()}" for path in sorted(Path(folder).glob("stacks-*")))
+
+
 def _rank(function: Callable[..., Any], arguments: tuple[Any, ...], rank: int, size: int, store: str, sender: Connection) -> None:
     os.environ.update(
         RANK=str(rank),
@@ -71,6 +86,8 @@ def _rank(function: Callable[..., Any], arguments: tuple[Any, ...], rank: int, s
         OSTINATO_STORE=store,
         GLOO_SOCKET_IFNAME="lo",
     )
+    stacks = open(f"{Path(store).parent}/stacks-{rank}", "w")  # noqa: SIM115 - open until the process ends
+    faulthandler.register(signal.SIGUSR1, stacks)
     import torch
 
     torch.set_num_threads(1)

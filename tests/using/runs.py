@@ -70,6 +70,18 @@ class Fickle(nn.Module):
         return scores
 
 
+class Bigram(nn.Module):
+    """A language model with the classes before the length: what comes next is told by the last character alone."""
+
+    def __init__(self, characters: int) -> None:
+        super().__init__()
+        self.scores = nn.Embedding(characters, characters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.scores(x).transpose(1, 2)
+        return scores
+
+
 class Pairs:
     """A data set whose inputs are two tensors each."""
 
@@ -79,6 +91,20 @@ class Pairs:
     def __getitem__(self, index: int) -> tuple[dict[str, Tensor], int]:
         value = torch.full((4,), float(index))
         return {"left": value, "right": -value}, index % 2
+
+
+class Sides:
+    """Numbers below and above zero, or only one of the two classes."""
+
+    def __init__(self, only: int | None = None) -> None:
+        self.only = only
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        side = index % 2 if self.only is None else self.only
+        return torch.full((4,), (index + 1.0) * (2 * side - 1)), side
 
 
 class Sum(nn.Module):

@@ -166,8 +166,9 @@ def test_many_faults_at_once_are_each_found_and_told_for_themselves(tmp_path: Pa
     assert done.returncode == 4, done.stdout + done.stderr
     said = found(done.stdout)
     failed = {name for name, line in said.items() if line["state"] == FAILED}
-    assert failed == {"torchvision", "shared memory", "disk", "loopback", "two workers", "exactness"}
+    assert failed == {"shared memory", "disk", "loopback", "two workers", "exactness"}
     assert "libcudart.so.99" in said["torchvision"]["found"]
+    assert said["torchvision"]["state"] == WARNING
     assert said["torchvision"]["advice"] == "install the torchvision release made for this torch"
     assert "Read-only file system" in said["shared memory"]["found"]
     assert said["disk"]["found"] == "small: nothing can be written (No space left on device)"
@@ -177,6 +178,19 @@ def test_many_faults_at_once_are_each_found_and_told_for_themselves(tmp_path: Pa
     assert said["Slurm"]["found"] == "23.11.4, and there is no answer (slurm_load_partitions: Unable to contact slurm controller)"
     assert {said[name]["state"] for name in ("python", "torch", "temporary files")} == {OK}
     assert left() == []
+
+
+def test_a_broken_torchvision_alone_is_found_with_what_cannot_be_used_and_training_works_without_it(tmp_path: Path) -> None:
+    package(tmp_path, "torchvision", "raise ImportError('libcudart.so.99: cannot open shared object file')")
+    env = environment(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    done = subprocess.run([*DOCTOR, "--json"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = found(done.stdout)
+    assert said["torchvision"]["state"] == WARNING
+    assert "libcudart.so.99" in said["torchvision"]["found"]
+    assert "no image folders, and none of its models, data sets and transforms" in said["torchvision"]["found"]
+    assert said["torchvision"]["advice"] == "install the torchvision release made for this torch"
+    assert {said[name]["state"] for name in ("torch", "two workers", "exactness")} == {OK}  # it has trained
 
 
 def test_without_loopback_two_workers_do_not_meet_and_the_reason_is_named() -> None:

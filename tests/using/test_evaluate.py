@@ -19,9 +19,11 @@ from tests.support.image_files import write_folder
 from tests.support.jobs import LIMIT_S, environment, ostinato, start, wait_for_step
 from tests.using.runs import PRIME, trained, written
 from trainer.checkpoint import store
+from trainer.checkpoint.manifest import seal
+from trainer.config.load import config_hash, load
 from trainer.data.loader import eval_batches
 from trainer.finished import data_of, open_run
-from trainer.rundir import RunDir, read_json
+from trainer.rundir import RunDir, read_json, write_json
 
 NUMBERS = ("precision", "recall", "f1")
 
@@ -32,6 +34,15 @@ def evaluated(folder: Path, *arguments: str) -> dict[str, Any]:
     assert done.stderr == ""
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def strict(text: str) -> Any:
+    """Read JSON as those do who know no NaN and no Infinity."""
+
+    def refuse(word: str) -> Any:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +67,37 @@ def test_the_numbers_are_the_runs_own_to_the_last_bit(digits: RunDir, alone: dic
 @pytest.mark.parametrize("workers", ["2", "3"])
 def test_they_do_not_depend_on_the_number_of_workers(here: Path, alone: dict[str, Any], workers: str) -> None:
     assert json.dumps(evaluated(here, "runs/digits", "--nproc-per-node", workers)) == json.dumps(alone)
+
+
+def test_what_it_was_computed_on_is_said_and_a_run_of_a_gpu_needs_none(alone: dict[str, Any], copy: RunDir) -> None:
+    assert alone["device"] == "cpu"
+    copy.config.write_text(copy.config.read_text().replace("device: cpu", "device: cuda"))
+    for path in copy.checkpoints.glob("*/manifest.json"):  # as if it had been one of a GPU
+        facts = {**read_json(path), "config": config_hash(load(copy.config).config)}
+        write_json(path, {**facts, "seal": seal(facts)})
+    process = start(copy.path.parents[1], "evaluate", "runs/digits", "--nproc-per-node", "2", CUDA_VISIBLE_DEVICES="")
+    out, err = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0, err
+    assert err == "ostinato: no GPU here, and hardware.device is cuda: evaluated on the CPU, whose last digits may be others than a GPU's\n"
+    assert out.splitlines()[0].endswith(", averaged weights, on cpu)")
+
+
+def test_a_figure_that_is_not_finite_is_null_in_every_file_and_nan_in_the_table(tmp_path: Path) -> None:
+    config = {
+        "model": {"target": "mlp", "in_features": 4, "num_classes": 2, "hidden": [4]},
+        "data": {"train": {"target": "tests.using.runs:Sides"}, "valid": {"target": "tests.using.runs:Sides", "only": 1}, "batch_size": 8},
+        "loss": {"target": "cross_entropy", "ignore_index": 1},
+        "optimizer": {"target": "sgd", "lr": 0.01},
+        "train": {"epochs": 1},
+    }
+    run = trained(tmp_path, "ignored", config)
+    done = ostinato(tmp_path, "evaluate", "runs/ignored", "--output", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    kept = (tmp_path / "out" / "evaluation.json").read_text()
+    for found in (strict(done.stdout)["metrics"], strict(kept)["metrics"], strict(run.evaluation("valid").read_text())):
+        assert (found["accuracy"], found["f1"]) == (None, None)
+    table = [line.split() for line in (tmp_path / "out" / "table.txt").read_text().splitlines()]
+    assert ["accuracy", "nan"] in table
 
 
 def test_they_are_scikit_learns(digits: RunDir, alone: dict[str, Any]) -> None:

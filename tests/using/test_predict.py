@@ -128,6 +128,19 @@ def test_names_that_are_no_text_or_would_colour_the_terminal_are_told_and_kept(p
         assert len({row["input"] for row in csv.DictReader(file)} & {"./caf\\udce9.png", "./plain.png", "plain.png"}) >= 2
 
 
+def test_each_input_is_called_as_it_was_typed_and_is_no_formula_in_a_table(photos: RunDir, tmp_path: Path) -> None:
+    picture = min((photos.path.parents[1] / "kept").rglob("*.png")).read_bytes()
+    (tmp_path / "new").mkdir()
+    for name in ("photo", "photo2.png", "=1+1.png", "@x.png", "new/=2.png"):
+        (tmp_path / name).write_bytes(picture)
+    typed = ["./photo", "photo2.png", "photo", str(tmp_path / "photo2.png"), "new/", "new", "=1+1.png", "@x.png"]
+    called = [*typed[:4], "new/=2.png", "new/=2.png", *typed[6:]]
+    found = answers(tmp_path, str(photos.path), *typed, "--csv", "answers.csv")
+    assert [row["input"] for row in found] == called
+    with open(tmp_path / "answers.csv", newline="", encoding="utf-8") as file:
+        assert [row["input"] for row in csv.DictReader(file)] == [*called[:6], "./=1+1.png", "./@x.png"]
+
+
 def test_a_picture_turned_by_its_exif_data_is_turned_back_first(photos: RunDir, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -143,12 +156,35 @@ def test_a_picture_turned_by_its_exif_data_is_turned_back_first(photos: RunDir, 
     assert not np.array_equal(lying, right)
 
 
-def test_in_memory_pictures_are_prepared_as_a_batch_is(tmp_path: Path) -> None:
-    write_folder(tmp_path / "photos", per_class=4, size=(12, 10), classes=CLASSES)
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A run on the middle of small pictures of one size, which are in memory."""
+    folder = tmp_path_factory.mktemp("memory")
+    write_folder(folder / "photos", per_class=4, size=(12, 10), classes=CLASSES)
     train = {"target": "in_memory", "of": {"target": "image_folder", "root": "photos"}}
-    run = trained(tmp_path, "memory", of_images(tmp_path, train, [{"target": "Normalize", "mean": [0.5] * 3, "std": [0.25] * 3}]))
-    expected = own_answers_in(tmp_path, run).softmax(1)
-    np.testing.assert_allclose(shares(answers(tmp_path, "runs/memory", "photos")), expected, atol=1e-6)
+    transforms: list[dict[str, Any]] = [{"target": "CenterCrop", "size": 8}, {"target": "cifar_eval", "mean": [0.5] * 3, "std": [0.25] * 3}]
+    return trained(folder, "memory", of_images(folder, train, transforms))
+
+
+def test_in_memory_pictures_are_prepared_as_a_batch_is(memory: RunDir) -> None:
+    folder = memory.path.parents[1]
+    expected = own_answers_in(folder, memory).softmax(1)
+    np.testing.assert_allclose(shares(answers(folder, "runs/memory", "photos")), expected, atol=1e-6)
+
+
+def test_where_pictures_are_only_cropped_a_large_one_is_made_small_first_and_not_a_crumb_of_it(memory: RunDir) -> None:
+    from PIL import Image
+
+    asked = Predictor(memory.path)
+    large = Image.new("RGB", (1200, 1000), (255, 0, 0))
+    large.paste((0, 0, 255), (580, 480, 620, 520))
+    red, green, blue = (asked.prepare(large) * 0.25 + 0.5).mean((1, 2)).tolist()
+    assert red > 0.98
+    assert (green, blue) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=0.01)), "its blue point is smaller than a pixel"
+    picture = Image.open(min((memory.path.parents[1] / "photos").rglob("*.png")))
+    assert picture.size == asked.inputs.size == (12, 10)
+    middle = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[:, 1:9, 2:10].float() / 255
+    assert torch.equal(asked.prepare(picture), (middle - 0.5) / 0.25), "one of the right size is as it is"
 
 
 @pytest.fixture(scope="module")
@@ -267,6 +303,27 @@ def test_rows_of_tables_and_arrays_are_answered_with_values(numbers: RunDir) -> 
     assert Predictor(numbers.path).predict([[0.5, 1.0, -1.0]]) == [Prediction(values=tuple(expected[0]))]
 
 
+def test_an_input_for_which_the_model_gives_no_number_is_one_line_and_the_others_are_answered(numbers: RunDir, tmp_path: Path) -> None:
+    asked = Predictor(numbers.path)
+    first = next(parameter for parameter in asked.finished.model.parameters() if parameter.shape == (8, 3))
+    beyond = 3.4e38 * first[first.abs().sum(1).argmax()].sign()
+    with torch.no_grad():
+        assert not bool(asked.finished.model(beyond.unsqueeze(0)).isfinite().all()), "float32 does not reach that far"
+    np.save(tmp_path / "rows.npy", np.stack([np.ones(3, np.float32), beyond.detach().numpy()]))
+    done = ostinato(tmp_path, "predict", str(numbers.path), "rows.npy", "--json")
+    assert (done.returncode, done.stderr) == (4, "rows.npy[1]: the model gives NaN or infinity for it, which is no answer\n")
+    good, bad = json.loads(done.stdout, parse_constant=pytest.fail)
+    assert good == {"input": "rows.npy[0]", "values": [pytest.approx(asked.predict([[1, 1, 1]])[0].values[0], abs=1e-6)]}
+    assert set(bad) == {"input", "error"}
+    with pytest.raises(InputError, match="NaN or infinity for input 2 of 2"):
+        asked.predict([[1, 1, 1], beyond.tolist()])
+
+
+def test_values_without_a_dimension_of_their_own_are_told_too(numbers: RunDir) -> None:
+    found = Predictor(numbers.path)._told(torch.tensor([1.0, 2.0]), torch.zeros(2, 3), 5)
+    assert found == [Prediction(values=(1.0,)), Prediction(values=(2.0,))]
+
+
 def test_a_language_model_says_what_comes_next(tmp_path: Path) -> None:
     (tmp_path / "tale.txt").write_text("the tide comes and the tide goes. " * 40)
     sets = {split: {"target": "char_text", "path": "tale.txt", "length": 16, "split": split} for split in ("train", "valid")}
@@ -283,6 +340,19 @@ def test_a_language_model_says_what_comes_next(tmp_path: Path) -> None:
     assert found[0]["predictions"][0]["label"] == "e"
     assert found[1]["error"] == "it has the character 'T', which the run's text has not"
     assert Predictor(run.path).kind == "text"
+
+
+def test_a_text_as_long_as_there_are_characters_is_answered_as_any_other(tmp_path: Path) -> None:
+    (tmp_path / "round.txt").write_text("abcd" * 100)
+    sets = {split: {"target": "char_text", "path": "round.txt", "length": 8, "split": split} for split in ("train", "valid")}
+    model = {"target": "tests.using.runs:Bigram", "characters": 4}
+    run = trained(tmp_path, "round", {**SMALL, "model": model, "data": {**sets, "batch_size": 8}})
+    asked = Predictor(run.path)
+    with torch.no_grad():
+        scores = next(asked.finished.model.parameters())[3]
+    expected = dict(zip("abcd", scores.double().softmax(0).tolist(), strict=True))
+    for text in ("bcd", "abcd", "dabcd"):
+        assert dict(asked.predict([text])[0].pairs) == pytest.approx(expected, abs=1e-6), text
 
 
 def test_inputs_that_are_none_of_these_are_refused_with_what_to_do(tmp_path: Path) -> None:

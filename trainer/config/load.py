@@ -18,12 +18,12 @@ from trainer.config.checks import problems as contradictions
 from trainer.config.explain import explain, json_schema
 from trainer.config.origins import Complaint, Origins, render, within
 from trainer.config.overrides import apply
-from trainer.config.resolved import config_hash, differences, dump
+from trainer.config.resolved import as_settled, config_hash, differences, dump
 from trainer.config.schema import Config
 from trainer.config.strict_yaml import MAX_BYTES, Document, KeyPath, Unreadable, one_line, parse, show
 from trainer.errors import ConfigError
 
-__all__ = ["Loaded", "config_hash", "differences", "dump", "json_schema", "load"]
+__all__ = ["Loaded", "as_settled", "config_hash", "differences", "dump", "json_schema", "load"]
 
 
 @dataclass(frozen=True)

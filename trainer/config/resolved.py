@@ -62,6 +62,16 @@ def differences(old: Config, new: Config) -> list[str]:
     return lines
 
 
+def as_settled(old: Config, new: Config) -> Config:
+    """A config for a run that is there: what it leaves ``auto`` stays as the run's first start settled it."""
+    train, hardware = new.train, new.hardware
+    if train.virtual_ranks == "auto":
+        train = train.model_copy(update={"virtual_ranks": old.train.virtual_ranks})
+    if hardware.threads == "auto":
+        hardware = hardware.model_copy(update={"threads": old.hardware.threads})
+    return new.model_copy(update={"train": train, "hardware": hardware})
+
+
 def arithmetic(config: Config) -> dict[str, Any]:
     """What decides the arithmetic, as plain values: what `config_hash` hashes."""
     return config.model_dump(exclude=dict(_NO_ARITHMETIC))

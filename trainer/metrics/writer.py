@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import math
 from typing import TYPE_CHECKING, Any
 
 from trainer.data.names import reason
+from trainer.files import finite
 from trainer.metrics.board import Board
 from trainer.metrics.options import curves, scalar_options
 from trainer.metrics.table import write_table
@@ -47,8 +47,7 @@ class MetricsWriter:
 
     def row(self, now: float, split: str, step: int, epoch: int, values: dict[str, Any]) -> None:
         """Write one row of metrics, e.g. split ``train``, values ``{"loss": 0.1, "lr": 0.05}``; NaN, which JSON lacks, is null."""
-        values = {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}
-        row = {"time": round(now, 3), "attempt": self.attempt, "step": step, "epoch": epoch, "split": split, **values}
+        row = {"time": round(now, 3), "attempt": self.attempt, "step": step, "epoch": epoch, "split": split, **finite(values)}
         append_jsonl(self.run.metrics, row)
         self.rows += 1
         drawn = curves(row)

@@ -43,8 +43,10 @@ def take(folders: list[str], way: str) -> tuple[str | None, int]:
     world = distributed.join(config.hardware)
     saver, job = Saver(RunDir(folders[world.rank]), config, world, 0), build.build(config, world)
     name = getattr(saver, way)(job)
+    step = job.state.step
+    del job  # the wrapped model goes before the process group
     distributed.leave(world)
-    return name, job.state.step
+    return name, step
 
 
 @pytest.mark.parametrize("way", ["restore", "load_best"])

@@ -29,6 +29,13 @@ def test_without_a_test_the_newest_validation_is_told_and_without_an_accuracy_th
     assert done_line(run).startswith("valid loss 0.25 · ")
 
 
+def test_a_result_that_is_not_finite_is_told_as_such(tmp_path):
+    run = run_at(tmp_path / "digits")
+    for row, said in (({"loss": None}, "valid loss not finite"), ({"loss": 1.0, "accuracy": None}, "valid accuracy not finite")):
+        append_jsonl(run.metrics, {"split": "valid", "step": 5, **row})
+        assert done_line(run) == f"{said} · run folder {run.path}"
+
+
 def test_a_stopped_run_tells_the_step_and_how_to_go_on(tmp_path):
     run = run_at(tmp_path / "digits")
     run.event("checkpointed", step=40)

@@ -86,15 +86,32 @@ def test_gpus_that_work_are_told_with_their_memory_and_their_libraries() -> None
     devices = [{**CUDA["devices"][0], "free": 20 * GB}, {"name": None, "total": None, "free": None, "why": "CUDA error: no kernel image"}]
     _, used, broken = judge_cuda({**CUDA, "devices": devices})
     assert (used.state, used.advice) == (WARNING, "others use it: nvidia-smi shows who")
-    assert (broken.check, broken.state, broken.found) == ("GPU 1", FAILED, "without a name: CUDA error: no kernel image")
+    assert (broken.check, broken.state) == ("GPU 1", WARNING)
+    assert broken.found == "without a name: CUDA error: no kernel image; a worker that gets it fails"
+
+
+def test_a_gpu_that_does_not_work_keeps_no_other_from_training_and_one_that_is_alone_does() -> None:
+    broken = {"name": "H", "total": None, "free": None, "why": "CUDA error: no kernel image"}
+    whole = CUDA["devices"][0]
+    for devices, states in (([broken, whole], [WARNING, OK]), ([broken], [FAILED]), ([broken, broken], [FAILED, FAILED])):
+        gpus = judge_cuda({**CUDA, "shown": len(devices), "devices": devices})[1:]
+        assert [gpu.state for gpu in gpus] == states
+        assert all("leave it out" in gpu.advice for gpu in gpus if gpu.state != OK)
+        assert closing(gpus).startswith("training works here; 1 warning" if OK in states else "training cannot work here")
+
+
+def test_of_a_small_gpu_what_the_look_itself_takes_is_nobody_elses() -> None:
+    for free, state in ((3.4, OK), (2.5, WARNING)):
+        device = {"name": "P", "total": 4 * GB, "free": int(free * GB), "why": None}
+        assert judge_cuda({**CUDA, "devices": [device]})[1].state == state
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"built": None}, "this torch is built without CUDA"),
-        ({"hidden_by": ""}, "CUDA_VISIBLE_DEVICES="),
         ({"why": "The NVIDIA driver on your system is too old"}, "The NVIDIA driver on your system is too old"),
+        ({"hidden_by": "GPU-5fe1"}, "torch does not say why (CUDA_VISIBLE_DEVICES=GPU-5fe1)"),
     ],
 )
 def test_a_gpu_that_torch_cannot_use_is_told_with_the_reason(change: dict[str, Any], words: str) -> None:
@@ -102,6 +119,30 @@ def test_a_gpu_that_torch_cannot_use_is_told_with_the_reason(change: dict[str, A
     assert finding.state == WARNING
     assert words in finding.found
     assert "training goes on the CPU" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("value", "hides"),
+    [
+        ("", True),
+        ("-1", True),
+        ("2", True),
+        ("NoDevFiles", True),
+        ("2,0", True),  # CUDA reads as far as the first that is none
+        ("0", False),
+        ("1,7", False),
+        (" 0 ", False),
+        ("GPU-5fe1", False),
+    ],
+)
+def test_what_hides_the_gpus_is_blamed_only_where_it_does_and_torchs_reason_is_always_told(value: str, hides: bool) -> None:
+    why = "The NVIDIA driver on your system is too old"
+    unusable = {**CUDA, "available": False, "devices": [], "shown": 2, "hidden_by": value}
+    for reason in (why, None):
+        [finding] = judge_cuda({**unusable, "why": reason})
+        assert ("unset it" in finding.advice, "nvidia-smi" in finding.advice) == (hides, not hides)
+        assert (why in finding.found) == (reason is not None)
+        assert f"CUDA_VISIBLE_DEVICES={value}" in finding.found or not hides
 
 
 def test_without_a_gpu_training_goes_on_the_cpu_and_that_is_no_fault() -> None:
@@ -114,7 +155,7 @@ def test_without_a_gpu_training_goes_on_the_cpu_and_that_is_no_fault() -> None:
         ({}, OK, "compiled operators included"),
         ({"helped": True}, WARNING, "ostinato mends its import"),
         ({"operators": "no kernel"}, WARNING, "do not work (no kernel)"),
-        ({"why": "torchvision is not installed in this environment; pip install torchvision"}, FAILED, "not installed"),
+        ({"why": "torchvision is not installed in this environment; pip install torchvision"}, WARNING, "environment; without it"),
     ],
 )
 def test_torchvision(change: dict[str, Any], state: str, words: str) -> None:
@@ -312,6 +353,8 @@ def test_a_look_that_came_to_nothing_is_a_line_and_fails_only_what_training_need
     [needed] = lines("torch", {LOST: "ended by SIGSEGV"}, judge)
     assert (needed.state, needed.found, bool(needed.advice)) == (FAILED, "ended by SIGSEGV", True)
     assert lines("extras", {LOST: "OSError"}, judge) == [Finding("extras", WARNING, "not known: OSError")]
+    [pictures] = lines("torchvision", {LOST: "ended by SIGSEGV"}, judge)
+    assert (pictures.state, pictures.found[:46], bool(pictures.advice)) == (WARNING, "ended by SIGSEGV; without it there are no imag", True)
     assert lines("CUDA", {NOT_BEGUN: "torch does not work"}, judge) == [Finding("CUDA", WARNING, "not known, as torch does not work")]
     assert lines("cores", {"there": 0}, judge) == [Finding("cores", WARNING, "not known: ZeroDivisionError: division by zero")]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher import freeze as module
-from launcher.freeze import Tree, beginning, freeze, own_code, survey
+from launcher.freeze import Tree, beginning, freeze, not_frozen, own_code, survey
 from trainer.errors import ConfigError
 
 GIT = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "protocol.file.allow=always"]
@@ -120,6 +120,29 @@ def test_what_is_too_large_to_be_code_is_refused_before_anything_is_copied(tree:
 
 def test_without_a_work_tree_there_is_nothing_to_copy(tmp_path: Path) -> None:
     assert survey(tmp_path, tmp_path / "runs") is None
+    assert f"{tmp_path} is in no git work tree: the code is not frozen" in not_frozen(tmp_path)
+    git(tmp_path, "init", "--quiet", "--bare", "bare")
+    assert survey(tmp_path / "bare", tmp_path / "runs") is None
+
+
+def test_without_git_the_reason_is_that(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tree))
+    assert survey(tree, tree / "runs") is None
+    assert "there is no git here that could tell: the code is not frozen" in not_frozen(tree)
+
+
+@pytest.mark.parametrize(("config", "somebody_else", "said"), [("[torn", "0", "bad config line"), ("", "1", "dubious ownership")])
+def test_a_tree_that_git_will_not_read_is_not_taken_for_none(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, config: str, somebody_else: str, said: str
+) -> None:
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, os.devnull)  # where it may be told to trust all
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", somebody_else)
+    (tree / ".git" / "config").write_text(config)
+    with pytest.raises(ConfigError, match=f"project: git does not say which files are the code: .*{said}") as refused:
+        survey(tree, tree / "runs")
+    assert "\n" not in str(refused.value)
+    assert ("see git config --global --add safe.directory" in str(refused.value)) == (somebody_else == "1")
 
 
 def test_a_tree_that_git_does_not_list_is_refused_and_not_taken_for_an_empty_one(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

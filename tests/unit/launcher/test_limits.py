@@ -126,6 +126,17 @@ def test_a_quality_of_service_may_lift_the_partitions_limits_and_that_is_said(tm
     assert problems(Profile(partition="gpu", nodes=4, qos="long"), HERE) == ["nodes: 4 asked for, partition gpu has 3"]
 
 
+@pytest.mark.parametrize(
+    ("account", "known"), [("physics", True), ("Physics", True), ("physics_ml", False), ("chemistry", False), (None, True)]
+)
+def test_an_account_may_be_below_one_that_is_allowed_so_that_only_slurm_can_refuse_it(account: str | None, known: bool) -> None:
+    here = Cluster((MAIN, replace(GPU, accounts=("math", "physics"), qos=("normal",))), HERE.nodes)
+    asked = Profile(partition="gpu", account=account, qos="Normal")
+    assert problems(asked, here) == []
+    said = f"account: partition gpu is for math, physics; the job waits for ever unless {account} is below it"
+    assert remarks(asked, here) == ([] if known else [said])
+
+
 def test_what_an_administrator_writes_about_a_node_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = tmp_path / "scontrol"
     node = NODES.splitlines()[1] + " Reason=was Gres=gpu:a100:8 and CPUTot=1 before"

@@ -19,7 +19,11 @@ from launcher.nodes import Crew
 from launcher.plan import Seat
 from launcher.roll_call import meet
 from launcher.seats import Place
+from launcher.slurm_task import _job
+from tests.support.jobs import DIGITS
 from trainer.errors import ConfigError, NodeLostError
+from trainer.prepare import prepare
+from trainer.rundir import make_private
 
 
 def seats(tmp_path: Path, size: int) -> list[Seat]:
@@ -239,6 +243,27 @@ def test_a_port_that_is_taken_is_one_line() -> None:
             meet(Seat(0, 2, place), 1, within_s=1)
     with pytest.raises(ConfigError, match="cannot be found"):
         meet(Seat(0, 2, "no-such-host.invalid:29400"), 1, within_s=1)
+
+
+def test_nodes_whose_names_in_slurm_are_no_hosts_meet_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = prepare(DIGITS, [f"run.root={tmp_path}", "run.name=r"], world_size=2).run
+    make_private(folder.slurm)
+    facts = {"nodes": 2, "workers_per_node": 1}
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")  # where this machine's own name is no host's either
+    made = []
+    for node in range(2):
+        monkeypatch.setenv("SLURMD_NODENAME", f"gpu{node}.invalid")
+        made.append(_job(facts, folder, node).seat)
+    crews = together(*(lambda seat=seat: meet(seat, 1, within_s=20) for seat in made))  # type: ignore[misc]
+    assert all(isinstance(crew, Crew) and crew.name_of(1) == "node 1 (gpu1.invalid)" for crew in crews), crews
+    together(*(crew.part for crew in crews if isinstance(crew, Crew)))
+
+
+def test_a_node_that_cannot_be_found_at_all_is_named_and_not_an_option_that_nobody_has_typed(tmp_path: Path) -> None:
+    seat = Seat(0, 2, "gpu0.invalid:0", str(tmp_path / "meeting.json"), "gpu0")
+    with pytest.raises(ConfigError, match=r"^node 0 .gpu0.: gpu0\.invalid cannot be found"):
+        meet(seat, 1, within_s=1)
 
 
 def test_who_waits_can_be_called_away(tmp_path: Path) -> None:

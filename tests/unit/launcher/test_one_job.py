@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -27,7 +28,8 @@ echo "Submitted batch job 7"
 # One question is by a job's number, the other, after a fault, by the path of its script.
 QUEUE = """
 [ -e {folder}/queued ] || exit 0
-case "$*" in *%o*) echo "6|RUNNING|/other.sh"; echo "7|PENDING|$(tail -n 1 {folder}/queued)";;
+case "$*" in *--me*) echo "6|RUNNING|/other.sh"; echo "5|RUNNING|{folder}/runs/_sweeps/c/slurm/.earlier.sh"
+echo "7|PENDING|$(tail -n 1 {folder}/queued)";;
 *) echo "7|PENDING||1|5:00|5:00|main|Priority";; esac
 """
 
@@ -37,7 +39,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a config, and commands that are called like Slurm's before all others."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "c.yaml").write_text(DIGITS.read_text())
-    for name in ("sinfo", "scontrol"):
+    for name in ("sinfo", "scontrol", "srun"):
         put(tmp_path, name, "exit 1")
     put(tmp_path, "squeue", QUEUE.format(folder=tmp_path))
     put(tmp_path, "scancel", f'echo "$@" >> {tmp_path}/cancelled')
@@ -71,16 +73,20 @@ def test_of_two_submissions_at_once_one_is_queued_and_the_other_hears_of_it(slur
     assert not (run.path.parent / ".submitting").exists()
 
 
+@pytest.mark.parametrize("runs", [("c",), ("c-lr0.1", "c-lr0.2")], ids=["a job", "an array"])
 @pytest.mark.parametrize(
     ("more", "code"),
-    [("mkdir {folder}/runs/c/slurm/submissions.jsonl", LOST), ("echo nothing that one understands; exit 0", BAD_CONFIG)],
+    [("mkdir {folder}/runs/{run}/slurm/submissions.jsonl", LOST), ("echo nothing that one understands; exit 0", BAD_CONFIG)],
 )
-def test_a_job_that_could_not_be_written_down_is_taken_back(slurm: Path, more: str, code: int) -> None:
-    put(slurm, "sbatch", SUBMITTED.format(folder=slurm, seconds=0, more=more.format(folder=slurm)))
-    found, err = ended(submit(slurm))
+def test_a_job_that_could_not_be_written_down_is_taken_back(slurm: Path, runs: tuple[str, ...], more: str, code: int) -> None:
+    (slurm / "runs" / "_sweeps" / "c" / "slurm").mkdir(parents=True)
+    (slurm / "runs" / "_sweeps" / "c" / "slurm" / ".earlier.sh").touch()  # of an array that goes on
+    put(slurm, "sbatch", SUBMITTED.format(folder=slurm, seconds=0, more=more.format(folder=slurm, run=runs[-1])))
+    many = ("sweep", "c.yaml", "--grid", "optimizer.lr=0.1,0.2", "--slurm", "--nproc-per-node", "1")
+    found, err = ended(submit(slurm) if len(runs) == 1 else start(slurm, *many))
     assert found == code, err
     assert (slurm / "cancelled").read_text() == "7\n"
-    assert len(events(RunDir(slurm / "runs" / "c"), "refused")) == 1
+    assert all(len(events(RunDir(slurm / "runs" / run), "refused")) == 1 for run in runs)
 
 
 def test_variables_for_sbatch_do_not_change_the_job_and_a_line_says_so(slurm: Path) -> None:
@@ -121,6 +127,7 @@ def test_a_run_whose_job_slurm_says_nothing_about_is_not_queued_a_second_time(sl
 
 
 def test_nor_by_a_sweep_which_leaves_it_alone(slurm: Path, stopped: RunDir) -> None:
+    stopped.config.write_text(re.sub(r"\blr: 0\.05\b", "lr: 0.1", DIGITS.read_text()))
     stopped.path.rename(stopped.path.with_name("c-lr0.1"))
     put(slurm, "squeue", DOWN)
     process = start(slurm, "sweep", "c.yaml", "--grid", "optimizer.lr=0.1,0.2", "--slurm", "--nproc-per-node", "1", "--dry-run", "--json")

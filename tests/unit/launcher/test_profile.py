@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.profile import OURS, Profile, load_profile, minutes_of
+from launcher.profile import Profile, load_profile, minutes_of
+from launcher.sbatch_options import OURS
 from tests.support.jobs import ROOT
 from trainer.errors import ConfigError
 
@@ -50,7 +51,7 @@ def test_the_command_line_goes_before_the_file_and_silence_says_nothing(tmp_path
         ("nodes: 1\nnodes: 2\n", "p.yaml:2: "),
         ("\nnode: 2\n", "p.yaml:2: node: unknown key 'node' (did you mean 'nodes'?)"),
         ("nodes: 1.5\n", "p.yaml:1: nodes: must be a whole number of at least 1"),
-        ("memory_gb: 0\n", "p.yaml:1: memory_gb: must be a number greater than 0"),
+        ("memory_gb: -1\n", "p.yaml:1: memory_gb: must be a number of at least 0"),
         ("time: 1 hour\n", "p.yaml:1: time: must be minutes, HH:MM:SS or D-HH:MM:SS, such as 90 or 1:30:00, not the text '1 hour'"),
         ("time: 0\n", "p.yaml:1: time: "),
         ("time: 0:00:00\n", "p.yaml:1: time: must be minutes"),
@@ -58,9 +59,12 @@ def test_the_command_line_goes_before_the_file_and_silence_says_nothing(tmp_path
         ("executor: slrum\n", "p.yaml:1: executor: must be slurm, local or debug, not the text 'slrum' (did you mean 'slurm'?)"),
         ("sbatch: {--exclusive: true}\n", "p.yaml:1: sbatch: --exclusive: must be a long option's name without dashes in front"),
         ("sbatch: {signal: USR1}\n", "p.yaml:1: sbatch: signal: is set by ostinato itself"),
-        ("sbatch: {parsa: true}\n", "p.yaml:1: sbatch: parsa: is set by ostinato itself"),
+        ("sbatch: {parsa: true}\n", "p.yaml:1: sbatch: parsa: cannot be set: the job is queued as a script, here and now"),
+        ("sbatch: {export: NONE}\n", "p.yaml:1: sbatch: export: cannot be set: the job needs the variables that its script sets"),
         ('sbatch: {comment: "a\\nb"}\n', "p.yaml:1: sbatch: comment: must be one line of printable characters"),
         ("sbatch: {gres: 'gpu:1'}\n", "p.yaml:1: sbatch: gres: follows from the profile's gpus_per_node; set that"),
+        ("sbatch: {gres: 'tmpdisk:9,gpu:a:1'}\n", "p.yaml:1: sbatch: gres: follows from the profile's gpus_per_node; set that"),
+        ("sbatch: {gre: 'tmpdisk:9'}\n", "p.yaml:1: sbatch: gre: follows from the profile's gpus_per_node; set that"),
         ("container: {runtime: docker, image: a}\n", "p.yaml:1: container.runtime: must be apptainer or pyxis, not the text 'docker'"),
         ("container: {runtime: pyxis}\n", "p.yaml:1: container.image: missing"),
         ("executor: local\ncontainer: {runtime: pyxis, image: a}\n", "p.yaml:1: container: executor=local starts none"),
@@ -90,8 +94,13 @@ def test_a_name_that_is_none_is_answered_with_those_that_are(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_no_option_of_sbatch_that_follows_from_the_profile_is_taken_twice(tmp_path: Path, name: str) -> None:
-    (line,) = refusal(tmp_path, f"sbatch: {{{name}: 1}}\n")
+    (line,) = refusal(tmp_path, f"sbatch: {{{name}: {'gpu' if name == 'gres' else 1}}}\n")
     assert line.startswith(f"p.yaml:1: sbatch: {name}: ")
+
+
+def test_generic_resources_other_than_gpus_and_all_of_a_nodes_memory_can_be_asked_for(tmp_path: Path) -> None:
+    found = load(tmp_path, "sbatch: {gres: 'tmpdisk:100,gpuless:1'}\nmemory_gb: 0\ngpus_per_node: 1\n")
+    assert (found.sbatch, found.memory_gb) == ({"gres": "tmpdisk:100,gpuless:1"}, 0)
 
 
 @given(st.integers(0, 99), st.integers(0, 999), st.integers(0, 59), st.integers(0, 59))

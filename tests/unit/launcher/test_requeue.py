@@ -12,7 +12,7 @@ import pytest
 from launcher import requeue
 from launcher.failure import Verdict
 from launcher.requeue import Past, begin_turn, job_id, past, stand_in_again, too_often, why_not
-from launcher.sbatch import GRANT, WISH
+from launcher.sbatch import GRANT, TASK, WISH
 from launcher.slurm_query import SlurmJob
 from tests.support.jobs import DIGITS, events
 from trainer.errors import BAD_CONFIG, DONE, LOST, STOPPED, STUCK, TRAINING_FAILED
@@ -210,7 +210,7 @@ def test_outside_the_container_the_wish_of_an_earlier_turn_is_none(job: RunDir, 
     put(tmp_path, "sleep")
     if wish is not None:
         (tmp_path / "again-7").write_text(f"{wish}\n")
-    script = f"sh -c 'exit 4'\n{GRANT.format(wish=f'{tmp_path}/again-$SLURM_JOB_ID')}"
+    script = f"sh -c 'exit 4'\n{GRANT.format(wish=f'{tmp_path}/again-$SLURM_JOB_ID', task=TASK)}"
     done = subprocess.run(["bash", "-c", script], env=dict(os.environ), capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (4, "")
     assert ("scontrol requeue 7" in asked(tmp_path)) == granted

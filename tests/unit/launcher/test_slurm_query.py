@@ -11,8 +11,8 @@ from launcher.slurm_query import RUNNING, WAITING, SlurmJob, ask, details, parse
 
 SQUEUE = """4_3|PENDING||1|5:00|5:00|main|JobArrayTaskLimit
 3|PENDING||1|UNLIMITED|UNLIMITED|low|Nodes required for job are DOWN, DRAINED or reserved | for others
-2|RUNNING|n[1-2]|2|365-00:00:00|364-23:59:59|main|None
-1|NODE_FAIL||2|1:30:00|INVALID|main|None
+2|RUNNING|n[1-2]|2|365-00:00:00|364-23:59:59|main|None\t/a b/c|d/x.sh
+1|NODE_FAIL||2|1:30:00|INVALID|main|None\t(null)
 squeue: something else
 """
 SCONTROL = (
@@ -49,7 +49,8 @@ def test_squeues_lines_are_read_with_a_separator_in_the_reason_and_other_lines_b
     assert array == SlurmJob("4_3", "PENDING", "JobArrayTaskLimit", "", 1, 300, 300, "main")
     assert held.reason == "Nodes required for job are DOWN, DRAINED or reserved | for others"
     assert held.limit_s is None
-    assert running == SlurmJob("2", "RUNNING", "", "n[1-2]", 2, 365 * 86400, 365 * 86400 - 1, "main")
+    assert running == SlurmJob("2", "RUNNING", "", "n[1-2]", 2, 365 * 86400, 365 * 86400 - 1, "main", script="/a b/c|d/x.sh")
+    assert (lost.reason, lost.script) == ("", "")
     assert (array.waits, running.runs, lost.lives) == (True, True, False)
 
 
@@ -63,6 +64,34 @@ def test_sacct_tells_of_jobs_and_not_of_their_steps_and_the_newest_line_counts()
     cancelled, done = parse_sacct(SACCT)
     assert cancelled == SlurmJob("7", "CANCELLED", "", "", 1, None, None, "main")
     assert done == SlurmJob("8", "COMPLETED", "", "n2", 1, 600, None, "low")
+
+
+def test_sacct_tells_of_an_arrays_tasks_that_never_began_in_one_line() -> None:
+    rest = "|None assigned|1|UNLIMITED|main\n"
+    jobs = parse_sacct(f"5_3|FAILED{rest}5_[0,2-4%2]|CANCELLED by 0{rest}6_[1]|PENDING{rest}7_[1,...]|PENDING{rest}8_[2-6:2]|PENDING{rest}")
+    assert {job.job_id: job.state for job in jobs} == {
+        "5_0": "CANCELLED", "5_2": "CANCELLED", "5_3": "FAILED", "5_4": "CANCELLED", "6_1": "PENDING", "7_1": "PENDING",
+        "8_2": "PENDING", "8_4": "PENDING", "8_6": "PENDING",
+    }  # fmt: skip
+
+
+def test_a_job_of_the_same_number_whose_script_lies_elsewhere_is_another_one(tmp_path: Path) -> None:
+    (tmp_path / "linked").symlink_to(tmp_path)
+    for job_id in ("12", "12_3"):
+        submission = {"job_id": job_id, "log": f"{tmp_path}/r/../slurm/{job_id}/{job_id}_0_log.out"}
+        for script, ours in {
+            f"{tmp_path}/slurm/.submission_file_0a.sh": True,
+            f"{tmp_path}/linked/slurm/.submission_file_0a.sh": True,
+            "": True,  # not said
+            f"{tmp_path}/slurm/deeper/.submission_file_0a.sh": False,
+            "/disk/me/other.sh": False,
+            "bash": False,
+        }.items():
+            job = SlurmJob(job_id, "RUNNING", script=script)
+            answer = slurm_query.Answer({job_id: job}, asked=True)
+            assert answer.of(submission) == (job if ours else None), script
+            assert answer.of({"job_id": job_id}) == job  # written down by hand
+        assert answer.of({}) is None
 
 
 @pytest.mark.parametrize(
@@ -120,7 +149,18 @@ def test_accounting_is_asked_for_what_the_queue_has_forgotten_where_it_answers(c
     assert ask(["1"]).jobs["1"].state == "RUNNING"
     assert not (commands / "asked").exists()
     assert ask(["1", "2_3"]).jobs["2_3"].state == "FAILED"
-    assert "--jobs=2_3" in (commands / "asked").read_text()
+    assert "--jobs=2 " in (commands / "asked").read_text()  # a task that never began is found by its array's number only
+
+
+def test_what_the_queue_says_of_a_task_counts_before_what_accounting_says_of_its_whole_array(commands: Path) -> None:
+    put(commands, "squeue", 'echo "2_1|PENDING||1|5:00|5:00|main|JobArrayTaskLimit"')
+    put(commands, "sacct", 'echo "2_0|FAILED|n1|1|00:05:00|main"; echo "2_[1-4]|PENDING|None assigned|1|00:05:00|main"')
+    answer = ask(["2_0", "2_1", "2_4"])
+    assert {job.job_id: (job.state, job.reason) for job in answer.jobs.values()} == {
+        "2_0": ("FAILED", ""),
+        "2_1": ("PENDING", "JobArrayTaskLimit"),
+        "2_4": ("PENDING", ""),
+    }
 
 
 def test_a_job_that_nobody_knows_is_not_there_and_no_fault(commands: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.clock import Clock, needed
+from launcher.clock import Clock, needed, told
 from launcher.failure import Verdict
 from launcher.requests import SPARE_S, Requests
 from launcher.requeue import Past, why_not
@@ -80,6 +80,31 @@ def test_a_save_that_is_measured_while_the_clock_runs_brings_the_alarm_forward(
         assert requests.time_is_up
         assert clock.reason(Verdict(STOPPED)) == "time limit"
         assert ends - time.time() > 2  # one second, had nobody looked again
+
+
+def test_where_slurm_cannot_be_asked_the_time_is_what_the_jobs_script_said_at_the_beginning_of_the_turn(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_ARRAY_JOB_ID", "SUBMITIT_DEBUG_JOB_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("OSTINATO_TIME_LEFT", f"{time.time():.0f} 0:04")
+    monkeypatch.setenv("PATH", str(tmp_path))  # an image without Slurm's commands
+    with Requests() as requests:
+        clock = Clock(run, requests, asks=True)
+        clock.start()
+        requests.pause(60)
+        clock.done.set()
+        assert requests.signals == [signal.SIGUSR2]
+        assert clock.reason(Verdict(STOPPED)) == "time limit"
+
+
+def test_a_turns_end_is_read_from_the_variables_and_nothing_from_what_is_no_time() -> None:
+    assert told({"OSTINATO_TIME_LEFT": "1000 1-00:00:10", "SLURM_JOB_END_TIME": "5"}) == 1000 + 86410
+    assert told({"OSTINATO_TIME_LEFT": "1000 ", "SLURM_JOB_END_TIME": "5000"}) == 5000
+    for left in ("", "1000", "1000 UNLIMITED", "1000 INVALID", " 1:00"):
+        assert told({"OSTINATO_TIME_LEFT": left}) is None
 
 
 def test_all_have_left_in_the_grace_or_with_the_jobs_time_whichever_it_is_that_ends() -> None:

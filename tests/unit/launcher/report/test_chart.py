@@ -94,6 +94,20 @@ def test_a_chart_of_anything_has_no_nan_in_its_drawing(values: list[float]) -> N
     assert not re.search(r'(d|style)="[^"]*(nan|inf)', made)
 
 
+@pytest.mark.parametrize("logs", [False, True])
+def test_from_the_places_of_a_long_curve_its_steps_come_back_exactly_and_its_values_in_four_digits(logs: bool) -> None:
+    points = [(float(step), 5.0 / (1 + step / 1e4)) for step in range(7, 1_000_008, 1399)]
+    made = chart("x", [Line("y", points)], logs=logs)
+    ((x0, x1), (y0, y1)) = (map(float, re.findall(rf'data-{axis}="(\S+) (\S+) ', made)[0]) for axis in "xy")
+    (drawn,) = re.findall(r'<path d="M([^"]*)" class="line s0" data-line', made)
+    places = [tuple(map(float, part.split(" "))) for part in drawn.split("L")]
+    assert [round(x0 + x / SIDE * (x1 - x0)) for x, _ in places] == [x for x, _ in points]
+    shares = [1 - y / SIDE for _, y in places]
+    told = [y0 * (y1 / y0) ** share if logs else y0 + share * (y1 - y0) for share in shares]
+    assert told == pytest.approx([y for _, y in points], rel=1e-4)
+    assert ("logarithmic" in made) == logs
+
+
 def test_losses_that_span_decades_are_drawn_on_a_logarithmic_scale_and_it_is_said() -> None:
     lines = [Line("loss", [(0, 2.3), (1, 0.001)])]
     assert "logarithmic scale" in chart("Loss", lines, logs=True)
