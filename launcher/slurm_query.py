@@ -104,9 +104,8 @@ def ask(job_ids: Sequence[str]) -> Answer:
     jobs = {job.job_id: job for job in parse_squeue(out) if job.job_id in wanted}
     if forgotten := [job_id for job_id in job_ids if job_id not in jobs]:
         fields = "JobID,State,NodeList,NNodes,Timelimit,Partition"
-        whole = ",".join(
-            dict.fromkeys(job_id.partition("_")[0] for job_id in forgotten)
-        )  # it finds no task that never began by its own number
+        # A task that never began cannot be found by its own number.
+        whole = ",".join(dict.fromkeys(job_id.partition("_")[0] for job_id in forgotten))
         code, out, _ = call("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={whole}", f"--format={fields}")
         if code == 0:  # without accounting it ends with 1
             jobs |= {job.job_id: job for job in parse_sacct(out) if job.job_id in forgotten}

@@ -238,6 +238,7 @@ def resume(run: str, *, nproc_per_node: str | None = None) -> int:
     from launcher.plan import Seat
 
     folder = RunDir(Path(run).absolute())
+    folder.must_exist(run)
     standing, warning = look_at(folder)
     if standing.state == "finished":
         say(f"run {folder.name}: finished already")

@@ -111,17 +111,19 @@ class RunDir:
             said: the path as it was typed.
 
         Raises:
-            RunFolderError: it is none; the text names a run beside it that is called nearly so.
+            RunFolderError: it is none; the text names a run beside it, or in ``runs``, that is called so or nearly so.
         """
         if self.exists():
             return
         import difflib  # only who is mistaken waits for it
 
         typed = Path(said) if said is not None else self.path
-        with suppress(OSError):
-            runs = [folder.name for folder in self.path.absolute().parent.iterdir() if RunDir(folder).exists()]
-            if near := difflib.get_close_matches(self.name, runs, 1):
-                raise RunFolderError(f"{typed}: no run here (did you mean {typed.with_name(near[0])}?)")
+        name = self.name.removesuffix(".yaml")  # a config's name is mostly that of its run
+        for place, shown in ((self.path.absolute().parent, typed.parent), (Path("runs"), Path("runs"))):
+            with suppress(OSError):
+                runs = [folder.name for folder in place.iterdir() if RunDir(folder).exists()]
+                if near := difflib.get_close_matches(name, runs, 1):
+                    raise RunFolderError(f"{typed}: no run here (did you mean {shown / near[0]}?)")
         raise RunFolderError(f"{typed}: no run here (it has no config.yaml)")
 
     def identity(self) -> tuple[int, int] | None:

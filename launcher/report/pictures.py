@@ -52,7 +52,8 @@ def _figure(width: float, height: float) -> tuple[Any, Any]:
 
 def _metric(runs: Sequence[RunData], name: str, folder: Path, taken: set[str]) -> str | None:
     picture, axes = _figure(7, 4)
-    for run, style in zip(runs, styles(runs), strict=True):
+    styled = styles(runs)
+    for run, style in zip(runs, styled, strict=True):
         for split, place, width, word in SPLITS:
             series = run.curves.get((split, name))
             if series is None or not len(series) or (len(runs) > 1 and split == "train" and (("valid", name) in run.curves)):
@@ -66,8 +67,8 @@ def _metric(runs: Sequence[RunData], name: str, folder: Path, taken: set[str]) -
             axes.plot(xs, ys, **look)
     if not axes.lines:
         return None
-    if None in styles(runs):
-        axes.plot([], [], **{**_look(None, 0.7, ""), "label": f"the other {styles(runs).count(None)}"})
+    if None in styled:
+        axes.plot([], [], **{**_look(None, 0.7, ""), "label": f"the other {styled.count(None)}"})
     axes.set_xlabel("step")
     axes.set_ylabel(name.replace("_", " ").replace("$", r"\$"))
     axes.grid(color="#e9ebee")

@@ -217,3 +217,14 @@ def test_a_run_that_is_not_there_is_asked_for_by_a_name_that_is(tmp_path: Path) 
     with pytest.raises(RunFolderError, match=r"^runs/else: no run here \(it has no config.yaml\)$"):
         RunDir(tmp_path / "else").must_exist("runs/else")
     RunDir(tmp_path / "stones").must_exist()
+
+
+def test_a_run_that_is_called_by_its_name_or_its_configs_is_asked_for_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "flowers").mkdir(parents=True)
+    (tmp_path / "runs" / "flowers" / "config.yaml").write_text("")
+    for mistaken in ("flowers", "flowers.yaml", "configs/flowers.yaml", "flower"):
+        with pytest.raises(RunFolderError, match=rf"^{mistaken}: no run here \(did you mean runs/flowers\?\)$"):
+            RunDir(tmp_path / mistaken).must_exist(mistaken)
+    with pytest.raises(RunFolderError, match=r"^stones.yaml: no run here \(it has no config.yaml\)$"):
+        RunDir(tmp_path / "stones.yaml").must_exist("stones.yaml")
